@@ -1,0 +1,12 @@
+"""A Variational Recurrent Neural Network, small enough to read in an evening; the notebooks import it."""
+
+from .cell import VRNNCell
+from .char_rnn import CharRNN
+from .checkpoint import load_checkpoint
+from .data import corpus_from_file, shakespeare
+from .generation import generate
+from .training import train
+from .vae import VAE
+from .vrnn import VRNN
+
+__all__ = ["VAE", "VRNN", "CharRNN", "VRNNCell", "corpus_from_file", "generate", "load_checkpoint", "shakespeare", "train"]

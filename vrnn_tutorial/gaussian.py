@@ -1,0 +1,54 @@
+"""The diagonal Gaussian: the distribution of every latent variable here (chapter 2)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class DiagonalGaussian(NamedTuple):
+    """N(mean, diag(exp(log_std))^2), one independent Gaussian per entry of the last axis.
+
+    mean, log_std: (..., D). A network may output any real log deviation, and the deviation stays positive.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+
+    def rsample(self, noise: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """mean + std * noise, (..., D): a sample through which gradients reach mean and log_std.
+
+        The noise, standard normal of shape (..., D), is drawn if it is not given. This is the reparameterization
+        trick of Kingma and Welling 2014 (arXiv 1312.6114), section 2.4.
+        """
+        if noise is None:
+            noise = standard_normal(self.mean.shape, self.mean, generator)
+        return torch.addcmul(self.mean, self.log_std.exp(), noise)
+
+    def sample(self, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+        """A sample (..., D) whose deviation is multiplied by `temperature`; at 0 it is the mean. No gradient."""
+        with torch.no_grad():
+            if temperature == 0:
+                return self.mean.clone()
+            return self.rsample(temperature * standard_normal(self.mean.shape, self.mean, generator))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log density of value (..., D) in nats, summed over D: (...)."""
+        whitened = (value - self.mean) * torch.exp(-self.log_std)
+        return -(0.5 * whitened.square() + self.log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def kl(self, other: "DiagonalGaussian") -> Tensor:
+        """KL(self || other) in nats, summed over D: (...). Zero or more; zero only where both are the same.
+
+        Kingma and Welling 2014, appendix B, for a general second Gaussian:
+        sum_d log(s2/s1) + (s1^2 + (m1 - m2)^2) / (2 s2^2) - 1/2.
+        """
+        log_ratio = self.log_std - other.log_std
+        shift = (self.mean - other.mean) * torch.exp(-other.log_std)
+        return (0.5 * (torch.exp(2 * log_ratio) + shift.square() - 1) - log_ratio).sum(-1)
+
+
+def standard_normal(shape, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal noise of the given shape, with the type and device of `like`."""
+    return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
