@@ -1,0 +1,129 @@
+"""Do the tests notice? Each patch here breaks the module as a tired person might; the tests must then fail.
+
+    python tests/mutants/run.py             all patches, one after the other (make mutants)
+    python tests/mutants/run.py -j 2 07 31  two at a time, and only the patches whose names start with 07 or 31
+
+A patch is `NN-name.patch`: comment lines that say what is wrong and what a user would suffer, one line that names the
+test files to run, and a small unified diff (`diff -U2`), made by hand or by `git diff`:
+
+    # The KL divergence with its arguments exchanged: zero where it should be, and wrong everywhere else.
+    # tests: test_gaussian.py
+    --- a/vrnn_tutorial/gaussian.py
+    +++ b/vrnn_tutorial/gaussian.py
+    @@ ...
+
+Numbers only order the table: 01 to 59 the model core, 60 on training, generation, evaluation and data.
+
+Package, tests, pyproject.toml and data are copied to a temporary folder, the patch is applied there and nowhere else,
+and the named files run there until the first failure. A mutant is *killed* if a test fails on an assertion. It
+*survived* if all tests pass; and nothing is proved, which counts as a failure too, if the patch no longer applies, if
+a test breaks down for another reason (a syntax error kills nothing), or if the tests fail without any patch, which is
+tried first. Exit status 0: all killed; 1: not.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parents[1]
+RESULT = "RESULT "
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="only patches whose names start so (default: all)")
+    parser.add_argument("-j", type=int, default=1, metavar="N", help="mutants tried at a time (default: 1)")
+    arguments = parser.parse_args()
+    patches = [p for p in sorted(HERE.glob("*.patch")) if p.name.startswith(tuple(arguments.names) or "")]
+    if not patches:
+        parser.error("no such patch")
+    width = max(len(patch.stem) for patch in patches)
+    started = time.perf_counter()
+    unpatched = attempt(None, sorted({name for patch in patches for name in tests_of(patch)}))
+    if unpatched[0] != "survived":
+        print(f"Without any patch the tests fail already, so they would prove nothing: {unpatched[1]}")
+        return 1
+    print(f"{'unpatched':{width}}  all tests pass", flush=True)
+    spared = []
+    with ThreadPoolExecutor(arguments.j) as pool:
+        for patch, (verdict, why) in zip(patches, pool.map(attempt, patches, map(tests_of, patches)), strict=True):
+            print(f"{patch.stem:{width}}  {verdict if verdict == 'killed' else verdict.upper()}  {why}", flush=True)
+            if verdict != "killed":
+                spared.append(patch.stem)
+    killed = len(patches) - len(spared)
+    print(f"{killed} of {len(patches)} mutants killed in {time.perf_counter() - started:.0f} s")
+    if spared:
+        print(f"Not killed: {', '.join(spared)}")
+    return 1 if spared else 0
+
+
+def tests_of(patch: Path) -> list[str]:
+    """The test files that a patch's header names."""
+    named = re.search(r"^# tests:(.+)$", patch.read_text(encoding="utf-8"), re.MULTILINE)
+    if named is None:
+        raise SystemExit(f"{patch.name} names no tests.")
+    return named[1].split()
+
+
+def attempt(patch: Path | None, tests: list[str]) -> tuple[str, str]:
+    """The verdict on a mutant, and why: "killed", "survived", or "broken" where nothing is proved."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("vrnn_tutorial", "tests", "data"):
+            shutil.copytree(PROJECT / name, Path(folder, name), ignore=shutil.ignore_patterns("__pycache__", "mutants"))
+        shutil.copy(PROJECT / "pyproject.toml", folder)
+        if patch is not None:
+            applied = subprocess.run(["git", "apply", patch], cwd=folder, capture_output=True, text=True)
+            if applied.returncode:
+                return "broken", f"does not apply: {applied.stderr.strip()}"
+        # In front of everything that is installed: the copy must be what is imported.
+        environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, __file__, "--in-copy", *(f"tests/{name}" for name in tests)]
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    result = re.search(rf"^{RESULT}(.+)$", run.stdout, re.MULTILINE)
+    if result is None:
+        return "broken", "pytest did not end: " + (run.stderr.strip().splitlines() or ["no reason given"])[-1]
+    return tuple(json.loads(result[1]))
+
+
+class Witness:
+    """A pytest plugin that sees how the first failing test failed."""
+
+    failure = None
+
+    def pytest_exception_interact(self, node, call, report):
+        asserted = report.when == "call" and call.excinfo.errisinstance((AssertionError, pytest.fail.Exception))
+        self.failure = "killed" if asserted else "broken", f"{node.nodeid}: {call.excinfo.typename}"
+
+
+def test_in_copy(tests: list[str]) -> None:
+    """Runs in the copy, in a process of its own: pytest until the first failure, then one line with the verdict."""
+    witness = Witness()
+    status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=", *tests], plugins=[witness])
+    module = sys.modules.get("vrnn_tutorial")
+    if module is not None and not Path(module.__file__).resolve().is_relative_to(Path.cwd().resolve()):
+        verdict = "broken", f"the module under test was {module.__file__}, not the copy"
+    elif witness.failure is not None:
+        verdict = witness.failure
+    elif status == pytest.ExitCode.OK:
+        verdict = "survived", "all tests pass"
+    else:
+        verdict = "broken", f"pytest ended with {status!r}"
+    print(f"\n{RESULT}{json.dumps(verdict)}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--in-copy"]:
+        test_in_copy(sys.argv[2:])
+    else:
+        sys.exit(main())
