@@ -1,0 +1,63 @@
+# Everything runs in a virtual environment of the project's own, `.venv`; `make help` lists the targets.
+#
+#   PYTHON       the Python, 3.11 or newer, that the virtual environment is made from
+#   LAB_ARGS     further arguments for JupyterLab, e.g. make lab LAB_ARGS='--no-browser --port=9000'
+#   PYTEST_ARGS  further arguments for pytest, e.g. make test PYTEST_ARGS='-x -k gaussian'
+
+PYTHON ?= python3
+LAB_ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+VENV_PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+CORPUS := data/shakespeare.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup lab test mutants figures lint format clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(INSTALLED) $(CORPUS) ## make the virtual environment, install the packages, fetch the corpus
+
+lab: setup ## set up, then open JupyterLab on the notebooks (LAB_ARGS)
+	$(VENV_PYTHON) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir='$(CURDIR)' \
+		--LabApp.default_url=/lab/tree/notebooks $(LAB_ARGS)
+
+test: setup ## set up, then run the tests (PYTEST_ARGS)
+	$(VENV_PYTHON) -m pytest tests $(PYTEST_ARGS)
+
+mutants: setup ## break the code in known ways and check that the tests notice
+	$(VENV_PYTHON) tests/mutants/run.py
+
+figures: setup ## draw every figure anew
+	$(VENV_PYTHON) -m vrnn_tutorial figures
+
+lint: $(INSTALLED) ## check the style of code and notebooks
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+
+format: $(INSTALLED) ## correct the style of code and notebooks
+	$(VENV_PYTHON) -m ruff check --fix .
+	$(VENV_PYTHON) -m ruff format .
+
+clean: ## remove the virtual environment, caches and build outputs; data and runs stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+# The stamp is written last, so that a set-up which was interrupted is taken up again by the next call.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null || echo missing); \
+		echo "Python 3.11 or newer is needed, but $(PYTHON) is $$found:" \
+			"name another, as in make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV_PYTHON) -m pip install --disable-pip-version-check -e '.[notebooks,test]' -c constraints.txt
+	touch $@
+
+# Packages that were installed anew are no reason to fetch the text again: hence the bar.
+$(CORPUS): | $(INSTALLED)
+	$(VENV_PYTHON) -m vrnn_tutorial data

@@ -1,0 +1,394 @@
+"""What the packaging files promise one another, and that `make` keeps its promises."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from rattler import MatchSpec
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPI_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "playwright-python": "playwright"}
+"""Where conda-forge and PyPI call the same package differently: conda's name -> PyPI's."""
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def requirements() -> dict[str, Requirement]:
+    """Every direct requirement in pyproject.toml, of the module and of both optional groups."""
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    parsed = [Requirement(line) for group in groups for line in group]
+    by_name = {requirement.name: requirement for requirement in parsed}
+    assert len(by_name) == len(parsed), "a package is required twice"
+    return by_name
+
+
+def pins() -> dict[str, Version]:
+    """The pins in constraints.txt, whose lines have no form but `name==version`, in order."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if not line.startswith("#")]
+    assert all(len(pair) == 2 and pair[0] == canonicalize_name(pair[0]) for pair in pairs), pairs
+    names = [name for name, _ in pairs]
+    assert names == sorted(set(names))
+    return {name: Version(version) for name, version in pairs}
+
+
+def conda_dependencies() -> tuple[list[str], list[str]]:
+    """The lines of environment.yml that conda solves, and those that it hands to pip."""
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    conda = [line for line in environment["dependencies"] if isinstance(line, str)]
+    (rest,) = [line for line in environment["dependencies"] if not isinstance(line, str)]
+    return conda, rest["pip"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# pyproject.toml, constraints.txt and environment.yml
+
+
+@pytest.mark.parametrize("requirement", requirements().values(), ids=str)
+def test_every_requirement_has_a_lower_and_an_upper_bound(requirement):
+    assert sorted(specifier.operator for specifier in requirement.specifier) == ["<", ">="]
+    assert requirement.marker is None and not requirement.extras
+
+
+def test_conda_and_pip_ask_for_the_same_packages_in_the_same_ranges():
+    conda, _ = conda_dependencies()
+    ranges = {}
+    for line in conda:
+        name, _, bounds = line.partition(" ")
+        ranges[PYPI_NAMES.get(name, name)] = SpecifierSet(bounds)
+    expected = {name: requirement.specifier for name, requirement in requirements().items()}
+    expected |= {"python": SpecifierSet(PROJECT["requires-python"]), "pip": SpecifierSet()}
+    assert ranges == expected
+
+
+@pytest.mark.parametrize("line", conda_dependencies()[0])
+def test_conda_can_read_each_line(line):
+    name, _, bounds = line.partition(" ")
+    spec = MatchSpec(line, strict=True)
+    assert spec.name.normalized == name
+    assert str(spec.version or "") == bounds
+    assert spec.build is None and spec.channel is None
+
+
+def test_conda_installs_the_project_itself_through_pip_and_nothing_else():
+    assert conda_dependencies()[1] == ["-e ."]
+
+
+def test_every_direct_requirement_is_pinned_within_its_range():
+    outside = {
+        name: f"{pins().get(name)} is not {requirement.specifier}"
+        for name, requirement in requirements().items()
+        if name not in pins() or pins()[name] not in requirement.specifier
+    }
+    assert outside == {}
+
+
+def test_pins_leave_the_choice_of_a_torch_build_to_the_machine():
+    assert [name for name, version in pins().items() if version.local] == []
+    assert [name for name in pins() if name.startswith(("nvidia-", "cuda-", "triton"))] == []
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_every_package_that_linux_needs_is_pinned(python):
+    """Follows what each installed package requires of others; what is not installed here counts by its name alone."""
+    linux = {
+        "implementation_name": "cpython",
+        "os_name": "posix",
+        "platform_machine": "x86_64",
+        "platform_python_implementation": "CPython",
+        "platform_system": "Linux",
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "sys_platform": "linux",
+    }
+    try:
+        metadata.requires(PROJECT["name"])
+    except metadata.PackageNotFoundError:
+        pytest.skip("the project is not installed")
+    todo = [(PROJECT["name"], frozenset(PROJECT["optional-dependencies"]))]
+    seen = set()
+    while todo:
+        package = todo.pop()
+        if package in seen:
+            continue
+        seen.add(package)
+        name, extras = package
+        try:
+            lines = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for required in map(Requirement, lines):
+            required_name = canonicalize_name(required.name)
+            if name == "torch" and required_name.startswith(("nvidia-", "cuda-", "triton")):
+                continue  # the build for graphics cards brings these in versions of its own choice
+            active = [required.marker is None or required.marker.evaluate(linux | {"extra": e}) for e in {"", *extras}]
+            if any(active):
+                todo.append((required_name, frozenset(required.extras)))
+    needed = {name for name, _ in seen} - {PROJECT["name"]}
+    assert len(needed) > 100
+    assert needed - set(pins()) == set()
+
+
+def test_the_module_is_installed_whole_and_nothing_else():
+    found = [path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "vrnn_tutorial").rglob("__init__.py")]
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert tool["setuptools"]["packages"] == [name.replace("/", ".") for name in found]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Continuous integration
+
+
+def test_the_workflow_runs_make_test_on_the_oldest_python_and_on_a_newer_one():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))
+    job = workflow["jobs"]["test"]
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make test"]
+    versions = job["strategy"]["matrix"]["python-version"]
+    assert f">={versions[0]}" == PROJECT["requires-python"]
+    assert Version(versions[-1]) > Version(versions[0])
+    assert 0 < job["timeout-minutes"] <= 90
+
+
+@needs_make
+@pytest.mark.parametrize("beside", [True, False], ids=["with the reference", "without it"])
+def test_ci_run_calls_make_test_and_tells_it_where_the_reference_text_lies(tmp_path, beside):
+    project, reference = tmp_path / "project", tmp_path / "shared/reference/tinyshakespeare.txt"
+    (project / ".ci").mkdir(parents=True)
+    shutil.copy(ROOT / ".ci/run", project / ".ci/run")
+    (project / "Makefile").write_text('test:\n\t@echo "make test: [$$TINYSHAKESPEARE_REFERENCE]"\n')
+    if beside:
+        reference.parent.mkdir(parents=True)
+        reference.write_text("First Citizen:\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TINY", "MAKE", "MFLAGS"))}
+    how = {"env": environment, "stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    ran = subprocess.run(["bash", "project/.ci/run"], cwd=tmp_path, **how)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == [f"make test: [{reference if beside else ''}]"]
+
+    (project / "Makefile").write_text("test:\n\t@false\n")
+    assert subprocess.run(["bash", ".ci/run"], cwd=project, **how).returncode != 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The Makefile, with a stand-in for Python that writes down what it is asked to do
+
+STAND_IN = """#!/bin/sh
+case "$*" in
+    "-c "*) exec {python} "$@" ;;
+esac
+echo "$*" >> calls
+case "$*" in
+    "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+    "-m pip "*) if test -e trouble; then . ./trouble; fi ;;
+    "-m vrnn_tutorial data") mkdir -p data; echo text > data/shakespeare.txt ;;
+esac
+"""
+SET_UP = [
+    "-m venv .venv",
+    "-m pip install --disable-pip-version-check -e .[notebooks,test] -c constraints.txt",
+    "-m vrnn_tutorial data",
+]
+
+
+class Checkout:
+    """A copy of the files that make looks at, in a folder of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+            shutil.copy(ROOT / name, folder / name)
+        self.python = self.executable("stand-in", STAND_IN.format(python=sys.executable))
+
+    def executable(self, name: str, text: str) -> str:
+        (self.folder / name).write_text(text)
+        (self.folder / name).chmod(0o755)
+        return f"./{name}"
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess:
+        # A make that runs these tests must not pass its own flags and variables on.
+        taken = ("MAKE", "MFLAGS", "PYTHON", "LAB_ARGS", "PYTEST_ARGS")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(taken)}
+        if not any(argument.startswith("PYTHON=") for argument in arguments):
+            arguments = (*arguments, f"PYTHON={self.python}")
+        return subprocess.run(["make", *arguments], cwd=self.folder, env=environment, capture_output=True, text=True)
+
+    def calls(self, *arguments: str) -> list[str]:
+        """What Python was asked to do by a call of make that must succeed."""
+        log = self.folder / "calls"
+        log.write_text("")
+        ran = self.make(*arguments)
+        assert ran.returncode == 0, ran.stderr
+        return log.read_text().splitlines()
+
+    def edit(self, name: str):
+        """Gives a file a later time than the stamp, however coarse the file system's clock is."""
+        later = (self.folder / ".venv/.installed").stat().st_mtime + 10
+        os.utime(self.folder / name, (later, later))
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+@needs_make
+def test_make_alone_lists_the_targets_and_changes_nothing(checkout):
+    before = sorted(checkout.folder.iterdir())
+    ran = checkout.make()
+    assert ran.returncode == 0
+    listed = re.findall(r"^make (\w+) ", ran.stdout, flags=re.MULTILINE)
+    assert set(listed) >= {"help", "setup", "lab", "test", "mutants", "figures", "clean"}
+    assert ran.stdout == checkout.make("help").stdout
+    assert sorted(checkout.folder.iterdir()) == before
+
+
+@needs_make
+def test_set_up_happens_once(checkout):
+    assert checkout.calls("setup") == SET_UP
+    assert checkout.calls("setup") == []
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("target", "call"),
+    [
+        ("test", r"-m pytest tests"),
+        ("lab", r"-m jupyterlab --ServerApp\.ip=127\.0\.0\.1 .*/notebooks"),
+        ("mutants", r"tests/mutants/run\.py"),
+        ("figures", r"-m vrnn_tutorial figures"),
+    ],
+)
+def test_each_target_sets_up_first_and_the_second_time_goes_straight_to_work(checkout, target, call):
+    first, again = checkout.calls(target), checkout.calls(target)
+    assert first[:-1] == SET_UP and len(again) == 1
+    assert re.fullmatch(call, first[-1].strip())
+    assert again == first[-1:]
+
+
+@needs_make
+def test_further_arguments_come_last_and_the_token_stays(checkout):
+    (call,) = checkout.calls("lab", "LAB_ARGS=--no-browser --port=9000")[3:]
+    assert call.endswith(" --no-browser --port=9000")
+    assert "token" not in call and "password" not in call
+    assert checkout.calls("test", "PYTEST_ARGS=-x -k gaussian") == ["-m pytest tests -x -k gaussian"]
+
+
+@needs_make
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+def test_changed_requirements_are_installed_without_fetching_the_text_again(checkout, name):
+    checkout.calls("setup")
+    checkout.edit(name)
+    assert checkout.calls("setup") == SET_UP[:2]
+
+
+@needs_make
+def test_a_lost_corpus_is_fetched_without_installing_again(checkout):
+    checkout.calls("setup")
+    (checkout.folder / "data/shakespeare.txt").unlink()
+    assert checkout.calls("setup") == SET_UP[2:]
+
+
+@needs_make
+@pytest.mark.parametrize("trouble", ["exit 1", "kill -9 $PPID"], ids=["no network", "make killed"])
+def test_an_interrupted_set_up_is_taken_up_again(checkout, trouble):
+    (checkout.folder / "trouble").write_text(trouble)
+    assert checkout.make("setup").returncode != 0
+    assert not (checkout.folder / ".venv/.installed").exists()
+    assert not (checkout.folder / "data").exists()
+    (checkout.folder / "trouble").unlink()
+    assert checkout.calls("setup") == SET_UP
+
+
+OLD = """#!/bin/sh
+shift
+exec {python} -c "
+import platform, sys
+sys.version_info, platform.python_version = (3, 10, 14), lambda: '3.10.14'
+exec(sys.argv[1])" "$@"
+"""
+
+
+@needs_make
+def test_an_old_or_missing_python_is_refused_in_one_sentence(checkout):
+    old = checkout.executable("old", OLD.format(python=sys.executable))
+    for python, found in [(old, "3.10.14"), ("./nowhere", "missing")]:
+        ran = checkout.make("test", f"PYTHON={python}")
+        assert ran.returncode != 0
+        sentence, *rest = ran.stderr.splitlines()
+        assert sentence.startswith(f"Python 3.11 or newer is needed, but {python} is {found}: ")
+        assert ran.stdout == "" and all(line.startswith("make") for line in rest)
+        assert not (checkout.folder / ".venv").exists()
+
+
+@needs_make
+def test_clean_takes_the_environment_and_leaves_data_and_runs(checkout):
+    checkout.calls("setup")
+    for name in ("runs/first/history.json", "vrnn_tutorial/__pycache__/cell.pyc", "vrnn_tutorial/cell.py"):
+        (checkout.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout.folder / name).touch()
+    checkout.calls("clean")
+    assert not (checkout.folder / ".venv").exists()
+    assert not (checkout.folder / "vrnn_tutorial/__pycache__").exists()
+    for name in ("runs/first/history.json", "vrnn_tutorial/cell.py", "data/shakespeare.txt"):
+        assert (checkout.folder / name).exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What git holds
+
+
+def tracked_files() -> list[Path]:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a checkout of git")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def paths_of_one_machine(content: bytes, folders: list[Path]) -> list[str]:
+    """Where a file names one of the folders, or anyone's home folder on Linux, macOS or Windows."""
+    own = [rf"(?<![\w.~-]){re.escape(str(folder))}(?![\w.-])" for folder in folders if len(folder.parts) > 1]
+    homes = [r"(?<![\w.~-])/(?:home|Users)/\w+", r"\b[A-Z]:\\+Users\\+\w+"]
+    return [found.group().decode() for found in re.finditer("|".join(own + homes).encode(), content)]
+
+
+def test_no_tracked_file_names_a_folder_of_one_machine():
+    files = tracked_files()
+    assert ROOT / "pyproject.toml" in files
+    found = [(path, paths_of_one_machine(path.read_bytes(), [ROOT, Path.home()])) for path in files]
+    assert [(path, paths) for path, paths in found if paths] == []
+
+
+def test_paths_of_one_machine_are_recognised():
+    own = Path("/srv/ada/vrnn")
+    for folder in (own, Path("/", "home", "ada"), Path("/", "Users", "ada")):
+        for text in (f'File "{folder}/notebooks/a.py", line 1', f"cd {folder}", f"{folder}"):
+            assert paths_of_one_machine(text.encode(), [own]) == [str(folder)]
+    assert paths_of_one_machine(b"C:" + rb"\Users\ada\vrnn", []) == ["C:" + r"\Users\ada"]
+    assert paths_of_one_machine(b"notebooks/home/x.py, example.org/Users/x, /srv/ada/vrnn-2, ~/data, /", [own]) == []
+
+
+def test_what_make_and_training_leave_behind_stays_out_of_git():
+    tracked_files()
+
+    def ignored(names: list[str]) -> list[str]:
+        return subprocess.run(["git", "check-ignore", *names], cwd=ROOT, capture_output=True, text=True).stdout.split()
+
+    made = [".venv/bin/python", "data/shakespeare.txt", "runs/a/history.json"]
+    made += ["vrnn_tutorial/__pycache__/cell.pyc", "notebooks/.ipynb_checkpoints/a.ipynb"]
+    made += [".pytest_cache/README.md", ".ruff_cache/CACHEDIR.TAG", ".hypothesis/examples/a"]
+    made += ["vrnn_tutorial.egg-info/PKG-INFO", "build/lib/a.py", "dist/a.whl"]
+    assert ignored(made) == made
+    assert ignored(["data/README.md", "data/char.safetensors", "constraints.txt", "notebooks/01_vae.ipynb"]) == []
