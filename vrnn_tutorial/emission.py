@@ -25,7 +25,8 @@ class Categorical(NamedTuple):
 
     def sample(self, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         """Codes (...), or (..., k), drawn from softmax(logits / temperature); at 0 the most likely codes."""
-        if temperature == 0:
+        # Closer to zero than the logits' type can say, too, since dividing by that is dividing by zero.
+        if temperature < torch.finfo(self.logits.dtype).tiny:
             return self.logits.argmax(-1)
         # Subtracting the maximum first keeps a tiny temperature from dividing into infinities.
         scaled = (self.logits - self.logits.amax(-1, keepdim=True)) / temperature
@@ -44,7 +45,7 @@ class Bernoulli(NamedTuple):
 
     def sample(self, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         """Zeros and ones (..., D), drawn with logits / temperature; at 0 the more likely side of each coin."""
-        if temperature == 0:
+        if temperature < torch.finfo(self.logits.dtype).tiny:
             return (self.logits > 0).to(self.logits.dtype)
         return torch.bernoulli(torch.sigmoid(self.logits / temperature), generator=generator)
 
