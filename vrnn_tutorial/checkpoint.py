@@ -1,5 +1,6 @@
 """Checkpoints: safetensors and a configuration, written whole or not at all, and never unpickled (chapter 4)."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -36,7 +37,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         reason = error.strerror or error
         raise OSError(error.errno, f"{path} could not be saved ({reason}); what was there before is untouched") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def make_model(name: str, configuration: dict) -> nn.Module:
@@ -68,14 +70,16 @@ def read_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Tensor], dict]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            # Cloned: what get_tensor gives is a window on the file, and changes with it.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file, or is cut short ({error}); nothing was loaded.") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} was not saved by this project ({FORMAT!r}), so its model is unknown; nothing was loaded.")
     try:
         model = make_model(metadata["model"], json.loads(metadata["configuration"]))
-        model.load_state_dict({n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)})
+        weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}
+        model.load_state_dict(weights, assign=True)  # takes their precision, too
         about = json.loads(metadata["about"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: weights and configuration do not belong together; nothing was loaded.") from error
