@@ -4,9 +4,13 @@ from .cell import VRNNCell
 from .char_rnn import CharRNN
 from .checkpoint import load_checkpoint
 from .data import corpus_from_file, shakespeare
-from .generation import generate
+from .evaluation import evaluate
+from .generation import generate, sample
 from .training import train
 from .vae import VAE
 from .vrnn import VRNN
 
-__all__ = ["VAE", "VRNN", "CharRNN", "VRNNCell", "corpus_from_file", "generate", "load_checkpoint", "shakespeare", "train"]
+__all__ = [
+    "VAE", "VRNN", "CharRNN", "VRNNCell", "corpus_from_file", "evaluate", "generate", "load_checkpoint", "sample",
+    "shakespeare", "train",
+]

@@ -104,7 +104,7 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
         bar = tqdm(total=updates, initial=run.update, unit="update", disable=not progress)
         with bar:
             while run.update < updates:
-                started = time.perf_counter()
+                started, processor = time.perf_counter(), time.process_time()
                 x = next(batches, None)
                 if x is None:
                     raise ValueError(f"the corpus gave no batch for update {run.update + 1}.")
@@ -126,7 +126,8 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                         group["lr"] = rate
                     optimizer.step()
                     seconds = time.perf_counter() - started
-                    run.step_done(_detach(result.state) if carries_state else None, losses, norm, seconds)
+                    run.step_done(_detach(result.state) if carries_state else None, losses, norm, seconds,
+                                  time.process_time() - processor)
                 due = run.update % evaluate_every == 0 or run.update == updates or run.update in keep
                 evaluation, text = run.examine(validation, keep, seed) if due else (None, None)
                 if due:
@@ -150,16 +151,17 @@ class _Run:
         self.model, self.settings, self.out = model, settings, out
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=weight_decay)
         self.update, self.state, self.saved = 0, None, None
-        self.history = {**settings, "seconds": 0.0, "versions": _versions(), "command": _command(),
+        self.history = {**settings, "seconds": 0.0, "processor_seconds": 0.0, "versions": _versions(), "command": _command(),
                         "reconstruction": [], "kl": [], "gradient_norm": [], "validation": []}
         if out is not None and (out / "last.safetensors").exists():
             if not resume:
                 raise FileExistsError(f"{out} holds a run already; resume it, or choose another folder.")
             self.load()
 
-    def step_done(self, state, losses, norm, seconds):
+    def step_done(self, state, losses, norm, seconds, processor_seconds):
         self.update, self.state = self.update + 1, state
         self.history["seconds"] += seconds
+        self.history["processor_seconds"] += processor_seconds
         for name, value in zip(("reconstruction", "kl", "gradient_norm"), (*losses, norm), strict=True):
             self.history[name].append(value)
 
@@ -276,8 +278,8 @@ def _describe(value):
     return getattr(value, "__name__", type(value).__name__)
 
 
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": torch.__version__}
+def _versions() -> dict:
+    return {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
 def _command() -> str | None:
@@ -286,6 +288,7 @@ def _command() -> str | None:
 
 def _to_json(history: dict) -> str:
     """One line per entry. Nine digits give a float32 back exactly."""
+
     def brief(value):
         if isinstance(value, float):
             return float(f"{value:.9g}")

@@ -1,0 +1,171 @@
+"""The command line: python -m vrnn_tutorial data | train | evaluate | generate | benchmark | figures."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from . import benchmark, plots
+from .bounds import Linear
+from .cell import RNN_CELLS, VRNNCell
+from .char_rnn import CharRNN
+from .checkpoint import load_checkpoint
+from .data import FOLDER, corpus_from_file, shakespeare
+from .evaluation import evaluate
+from .generation import generate
+from .training import Cosine, train
+from .vrnn import VRNN
+
+BEST = FOLDER / "checkpoints" / "best" / "best.safetensors"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0, 1 for what could not be done, 130 for Ctrl-C."""
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError, ArithmeticError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what was learned up to here is kept" if options.run is run_train else "stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    main_parser = argparse.ArgumentParser(prog="python -m vrnn_tutorial", description=__doc__.split(":")[0] + ".")
+    commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(run, description):
+        name = run.__name__.removeprefix("run_")
+        sub = commands.add_parser(name, help=description, description=description,
+                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        sub.set_defaults(run=run)
+        return sub.add_argument
+
+    def text_options(add):
+        add("--text", type=Path, metavar="FILE", help="a text file of your own instead of Shakespeare")
+        add("--to-ascii", action="store_true", help="respell accented letters and typographic quotes in ASCII")
+
+    command(run_data, "Fetch, verify and build the Shakespeare corpus.")
+
+    add = command(run_train, "Train a model on Shakespeare or on a text of your own. The defaults are the source "
+                             "article's: random windows, 64 x 300, 2000 updates, Adam at 0.001.")
+    text_options(add)
+    add("--out", type=Path, required=True, metavar="FOLDER", help="for history.json and the checkpoints last and best")
+    add("--resume", action="store_true", help="go on with the run in the folder, if there is one")
+    add("--updates", type=int, default=2000, help="optimiser steps")
+    add("--model", choices=["vrnn", "charrnn"], default="vrnn", help="charrnn is the control without z")
+    add("--hidden", type=int, default=64, help="size of h")
+    add("--latent", type=int, default=64, help="size of z (vrnn)")
+    add("--embedding", type=int, default=64, help="size of the embedding")
+    add("--layers", type=int, default=1, help="recurrent layers")
+    add("--rnn", choices=list(RNN_CELLS), default="gru", help="kind of recurrent layer")
+    add("--characters", type=int, default=1, help="characters per time step")
+    add("--depth", type=int, default=1, help="linear layers in each net")
+    add("--dropout", type=float, default=0.0, help="share of h hidden from the nets in training")
+    add("--batching", choices=["windows", "streams"], default="windows",
+        help="random windows from a zero state, or contiguous streams that carry it")
+    add("--batch", type=int, default=64, help="sequences per update")
+    add("--length", type=int, default=300, help="time steps per sequence and update")
+    add("--learning-rate", type=float, default=0.001, help="of Adam; its peak, with --cosine")
+    add("--cosine", action="store_true", help="raise the learning rate over 100 updates, then lower it to 0")
+    add("--weight-decay", type=float, default=0.0, help="decoupled weight decay")
+    add("--clip", type=float, default=1.0, help="largest norm of the gradient")
+    add("--kl-weight", type=float, default=1.0, help="weight of the KL in the loss")
+    add("--anneal", type=int, default=0, metavar="N", help="raise the KL's weight linearly over N updates")
+    add("--free-bits", type=float, default=0.0, help="bits of KL per time step that cost nothing more")
+    add("--evaluate-every", type=int, default=100, metavar="N", help="updates between held-out ELBOs")
+    add("--keep", type=int, nargs="*", default=[], metavar="UPDATE", help="updates whose weights are kept")
+    add("--seed", type=int, default=0, help="of the weights, the batches and the noise")
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--threads", type=int, help="processor threads; PyTorch's choice if not given")
+
+    add = command(run_evaluate, "Held-out ELBO of a checkpoint in nats per character, its state carried through.")
+    text_options(add)
+    add("--checkpoint", type=Path, default=BEST, metavar="FILE", help="a .safetensors file")
+    add("--draws", type=int, default=10, help="draws of z to average over")
+
+    add = command(run_generate, "Generate text, character by character, as it is drawn.")
+    add("--checkpoint", type=Path, default=BEST, metavar="FILE", help="a .safetensors file")
+    add("--prime", default="", metavar="TEXT", help="the text to go on from")
+    add("--temperature", type=float, default=1.0, help="divides the logits; 0 takes the most likely character")
+    add("--prior-temperature", type=float, default=1.0, help="multiplies the deviation of z")
+    add("--length", type=int, default=300, help="characters to generate")
+    add("--seed", type=int, help="the same seed gives the same text")
+
+    command(run_benchmark, "Measure the speed of training and generation, and how both grow with the sequence.")
+    add = command(run_figures, "Draw every figure that the README and the notebooks show.")
+    add("--out", type=Path, default=FOLDER.parent / "figures", metavar="FOLDER", help="where to put them")
+    return main_parser
+
+
+def run_data(_) -> None:
+    corpus = shakespeare()
+    parts = ", ".join(f"{name} {len(getattr(corpus, name)):,}" for name in ("train", "validation", "test"))
+    print(f"{corpus.name}: {len(corpus.codes):,} characters ({parts})")
+
+
+def _corpus(options):
+    return shakespeare() if options.text is None else corpus_from_file(options.text, to_ascii=options.to_ascii)
+
+
+def run_train(options) -> None:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    corpus = _corpus(options)
+    torch.manual_seed(options.seed)
+    sizes = dict(hidden_size=options.hidden, embedding_size=options.embedding, num_layers=options.layers,
+                 rnn=options.rnn, characters=options.characters, depth=options.depth, dropout=options.dropout)
+    model = CharRNN(**sizes) if options.model == "charrnn" else VRNN(VRNNCell(latent_size=options.latent, **sizes))
+    shape = dict(batch_size=options.batch, length=options.length, characters=options.characters)
+    batches = corpus.streams(**shape) if options.batching == "streams" else corpus.windows(**shape, seed=options.seed)
+    peak, weight = options.learning_rate, options.kl_weight
+    record = None
+    for record in train(
+            model, batches, updates=options.updates, out=options.out, resume=options.resume, seed=options.seed,
+            learning_rate=Cosine(peak, options.updates) if options.cosine else peak,
+            kl_weight=Linear(0.0, weight, options.anneal) if options.anneal else weight, free_bits=options.free_bits,
+            weight_decay=options.weight_decay, clip=options.clip, evaluate_every=options.evaluate_every,
+            keep=options.keep, device=options.device):
+        if record.validation is not None:
+            print(f"update {record.update}: held-out loss {record.validation.loss:.4f} nats per character = "
+                  f"{record.validation.reconstruction:.4f} + KL {record.validation.kl:.4f}", flush=True)
+    if record is None:
+        print(f"{options.out} has its {options.updates} updates already; ask for more with --updates")
+    elif record.sample is not None:
+        print(record.sample)
+
+
+def run_evaluate(options) -> None:
+    model, corpus = load_checkpoint(options.checkpoint), _corpus(options)
+    for name in ("validation", "test", "last_tenth"):
+        result = evaluate(model, getattr(corpus, name), draws=options.draws)
+        print(f"{name.replace('_', ' '):>10}: {result.loss:.4f} nats per character ({result.bits:.4f} bits) = "
+              f"reconstruction {result.reconstruction:.4f} + KL {result.kl:.4f}; "
+              f"+-{result.elbo_error:.4f} over draws of z, {result.characters:,} characters", flush=True)
+
+
+def run_generate(options) -> None:
+    pieces = generate(load_checkpoint(options.checkpoint), options.prime, options.temperature,
+                      options.prior_temperature, options.length, options.seed)
+    print(options.prime, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+
+
+def run_benchmark(_) -> None:
+    for line in benchmark.report():
+        print(line, flush=True)
+
+
+def run_figures(options) -> None:
+    for path in plots.save_figures(options.out):
+        print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
