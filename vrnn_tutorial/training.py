@@ -98,7 +98,7 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
     carries_state = getattr(corpus, "carries_state", False)
     batches = islice(chain.from_iterable(repeat(corpus)), run.update, None)
     try:
-        if run.update == 0:
+        if run.update == 0 and not run.history["validation"]:
             run.examine(validation, keep, seed)
             run.save()
         bar = tqdm(total=updates, initial=run.update, unit="update", disable=not progress)
@@ -117,9 +117,9 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                 bounds.loss(result, kl_weight, free_bits).backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()
                 losses = result.reconstruction.mean().item(), result.kl.mean().item()
-                if not all(map(math.isfinite, (*losses, norm))):
+                if not all(map(math.isfinite, (*losses, norm, rate))):
                     raise FloatingPointError(
-                        f"update {run.update + 1}: loss {losses[0]} + {losses[1]} with gradient {norm} is not finite; "
+                        f"update {run.update + 1}: not finite: loss {losses[0]} + {losses[1]}, gradient {norm}, rate {rate}; "
                         f"training stopped, {'files keep' if run.out else 'the model keeps'} the last good weights.")
                 with _uninterrupted():
                     for group in optimizer.param_groups:
@@ -201,7 +201,8 @@ class _Run:
             history = json.loads((self.out / "history.json").read_text())
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.out / 'history.json'} cannot be read ({error}); the run cannot go on.") from error
-        changed = [name for name, value in self.settings.items() if history.get(name) != json.loads(json.dumps(value))]
+        # As history.json has them: nine digits.
+        changed = [name for name, value in json.loads(_to_json(self.settings)).items() if history.get(name) != value]
         if changed:
             raise ValueError(f"the run in {self.out} was made with other settings: " + "; ".join(
                 f"{name} {history.get(name)} there, {self.settings[name]} here" for name in changed) + ".")
@@ -263,8 +264,8 @@ def _uninterrupted():
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-    if pressed:
-        raise KeyboardInterrupt
+    if pressed and callable(handler):
+        handler(signal.SIGINT, None)
 
 
 def _describe(value):
