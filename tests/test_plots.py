@@ -1,0 +1,431 @@
+"""Tests of vrnn_tutorial/plots.py: figures are read back, arrow by arrow, text by text and number by number."""
+
+import inspect
+import io
+import json
+from itertools import combinations, islice
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.patches import FancyArrowPatch
+from matplotlib.path import Path as Outline
+from matplotlib.text import Text
+from PIL import Image
+
+from vrnn_tutorial import VRNN, VRNNCell, plots, train
+from vrnn_tutorial.data import FOLDER
+from vrnn_tutorial.generation import sample
+from vrnn_tutorial.training import Cosine
+
+
+class Drawing:
+    """A rendered figure: the texts that were really drawn, and their boxes in inches."""
+
+    def __init__(self, figure):
+        drawn = []
+        with pytest.MonkeyPatch.context() as patch:
+            draw = Text.draw
+            patch.setattr(Text, "draw", lambda text, renderer: (drawn.append(text), draw(text, renderer)))
+            figure.savefig(io.BytesIO(), format="png")
+        to_inches = figure.dpi_scale_trans.inverted()
+        texts = [text for text in dict.fromkeys(drawn) if text.get_visible() and text.get_text()]
+        self.figure, self.texts = figure, {text: text.get_window_extent().transformed(to_inches) for text in texts}
+
+
+class NetworkDrawing(Drawing):
+    """Its axes are in inches too. The key at the foot, below 0.6 inches, is left out."""
+
+    def __init__(self, phase):
+        super().__init__(plots.network(phase))
+        patches = self.figure.axes[0].patches
+        # What has a text in it is a shape: its first line is its name. The numbers, on top of all, lie across borders.
+        self.shapes, self.numbers = {}, {}
+        for patch in patches:
+            outline = patch.get_path().transformed(patch.get_patch_transform()) if patch.get_fill() else None
+            if isinstance(patch, FancyArrowPatch) or outline is None or outline.get_extents().y1 < 0.6:
+                continue
+            lines = [text for text in self.texts if outline.contains_point(text.get_position())]
+            if lines[0].get_text().isdigit():
+                self.numbers[lines[0].get_text()] = np.array(lines[0].get_position())
+            else:
+                lines = [line for line in lines if not line.get_text().isdigit()]
+                self.shapes[lines[0].get_text().strip("$")] = (patch, outline, lines)
+        self.arrows, self.waves = {}, set()
+        for patch in patches:
+            if isinstance(patch, FancyArrowPatch):
+                line, head = patch.get_path().to_polygons(closed_only=False)
+                tip = head[1]
+                if tip[1] < 0.6:
+                    continue
+                name = f"{self.shape_at(line[0], line[0] - line[1])} > {self.shape_at(tip, line[-1] - line[-2])}"
+                self.arrows[name] = Outline([*line, tip])
+                # A wave leaves its level again and again; any other arrow turns three times at most.
+                if np.ptp(line[:, 1]) > 0.1 and (np.diff(np.sign(line[:, 1] - tip[1])) != 0).sum() > 3:
+                    self.waves.add(name)
+
+    def shape_at(self, end, direction) -> str:
+        """The name of the shape that an arrow's end touches: 0.08 inches on, one is inside it."""
+        point = end + 0.08 * np.sign(direction * (abs(direction) > 0.9 * abs(direction).max()))
+        (name,) = [name for name, (_, outline, _) in self.shapes.items() if outline.contains_point(point)]
+        return name
+
+
+@pytest.fixture(scope="module", params=["generation", "training"])
+def drawing(request):
+    drawing = NetworkDrawing(request.param)
+    drawing.phase = request.param
+    return drawing
+
+
+# What the network's drawing says
+
+ARROWS = {
+    "generation": {
+        *("h_{t-1} > prior net", "prior net > z_t"),
+        *("z_t > decoder net", "h_{t-1} > decoder net", "decoder net > x_t"),
+        *("x_t > RNN net", "z_t > RNN net", "h_{t-1} > RNN net", "RNN net > h_t"),
+    },
+    "training": {
+        *("x_t > encoder net", "h_{t-1} > encoder net", "encoder net > z_t", "h_{t-1} > prior net"),
+        *("z_t > decoder net", "h_{t-1} > decoder net"),
+        *("x_t > RNN net", "z_t > RNN net", "h_{t-1} > RNN net", "RNN net > h_t"),
+        *("decoder net > loss 1", "x_t > loss 1", "encoder net > loss 2", "prior net > loss 2"),
+    },
+}
+
+
+def test_every_arrow_leads_from_shape_to_shape_as_the_design_has_it(drawing):
+    assert set(drawing.arrows) == ARROWS[drawing.phase]
+
+
+def test_only_samples_are_waves_and_z_comes_from_the_encoder_in_training(drawing):
+    samples = {"generation": {"prior net > z_t", "decoder net > x_t"}, "training": {"encoder net > z_t"}}
+    assert drawing.waves == samples[drawing.phase]
+
+
+def test_encoder_losses_and_data_belong_to_training_alone(drawing):
+    words = " ".join(text.get_text() for text in drawing.texts)
+    mentioned = {word for word in ("encoder", "posterior", "loss", "data", "KL", "q(") if word in words}
+    assert mentioned == ({"encoder", "posterior", "loss", "data", "KL", "q("} if drawing.phase == "training" else set())
+    shade = {name: patch.get_facecolor() for name, (patch, _, _) in drawing.shapes.items() if name.endswith("_t")}
+    assert (shade["x_t"] == shade["z_t"]) == (drawing.phase == "generation")
+
+
+def test_each_net_stands_with_its_term_and_its_distribution(drawing):
+    written = {name: [line.get_text() for line in lines[1:]] for name, (_, _, lines) in drawing.shapes.items()}
+    plain = {name: [line.replace(r"\,", "") for line in lines] for name, lines in written.items()}
+    assert plain["prior net"] == ["prior", "$p(z_t|h_{t-1})$"]
+    assert plain["decoder net"] == ["emission", "$p(x_t|z_t,h_{t-1})$"]
+    assert plain["RNN net"] == ["recurrence", "$h_t=f(x_t,z_t,h_{t-1})$"]
+    if drawing.phase == "training":
+        assert plain["encoder net"] == ["posterior", "$q(z_t|x_t,h_{t-1})$"]
+        assert plain["loss 1"] == ["reconstruction", r"$-\logp(x_t|z_t,h_{t-1})$"]
+        assert plain["loss 2"] == [r"KL(posterior $\|$ prior)"]
+
+
+def numbered_nets(drawing) -> list[str]:
+    """The nets in the order of the number at their upper left corner."""
+    corners = {
+        name: (box := outline.get_extents()).min * [1, 0] + box.max * [0, 1]
+        for name, (_, outline, _) in drawing.shapes.items()
+        if name.endswith("net")
+    }
+    return [
+        min(corners, key=lambda name: np.linalg.norm(corners[name] - drawing.numbers[number]))
+        for number in sorted(drawing.numbers)
+    ]
+
+
+def test_the_numbers_of_the_generation_phase_are_the_order_in_which_sample_calls_the_cell(monkeypatch):
+    called = []
+
+    def recording(net):
+        method = getattr(VRNNCell, net.part)
+        return lambda cell, *args: (called.append(net.name), method(cell, *args))[1]
+
+    for net in plots.PHASES["training"]:
+        monkeypatch.setattr(VRNNCell, net.part, recording(net))
+    list(islice(sample(VRNN(VRNNCell(5, 4, 2)), seed=0), 2))
+    assert numbered_nets(NetworkDrawing("generation")) * 2 == called
+
+
+def test_the_numbers_of_the_training_phase_follow_the_article():
+    assert numbered_nets(NetworkDrawing("training")) == ["encoder net", "decoder net", "prior net", "RNN net"]
+
+
+# The arrows against the code
+
+ARGUMENTS = {"x": "x_t", "z": "z_t", "h": "h_{t-1}", "state": "h_{t-1}"}
+SIZES = {"x_t": 3, "z_t": 2, "h_{t-1}": 5, "h_t": 5}
+
+
+def numbers_of(value) -> torch.Tensor:
+    return value if isinstance(value, torch.Tensor) else torch.cat([value.mean, value.log_std], -1)
+
+
+def needed(output: torch.Tensor, inputs: dict[str, torch.Tensor]) -> set[str]:
+    """The inputs on which an output really depends."""
+    gradients = torch.autograd.grad(output.sum(), list(inputs.values()), allow_unused=True, retain_graph=True)
+    return {name for name, gradient in zip(inputs, gradients) if gradient is not None and gradient.abs().min() > 0}
+
+
+@pytest.fixture
+def cell():
+    torch.manual_seed(0)
+    return VRNNCell(SIZES["x_t"], SIZES["h_t"], SIZES["z_t"], emission="gaussian")
+
+
+@pytest.fixture
+def values():
+    generator = torch.Generator().manual_seed(1)
+    return {name: torch.randn(4, SIZES[name], generator=generator, requires_grad=True) for name in ARGUMENTS.values()}
+
+
+@pytest.mark.parametrize("net", plots.PHASES["training"], ids=lambda net: net.part)
+def test_a_net_reads_and_gives_what_its_row_says(net, cell, values):
+    method = getattr(cell, net.part)
+    out = method(*(values[ARGUMENTS[name]] for name in inspect.signature(method).parameters))
+    assert needed(numbers_of(out), values) == set(net.inputs)
+    result = out if isinstance(out, torch.Tensor) else out.mean
+    assert result.shape == (4, SIZES[net.output])
+
+
+def test_a_training_step_is_wired_as_the_rows_say(cell, values):
+    noise, x, h = values["z_t"], values["x_t"], values["h_{t-1}"]
+    rows = {net.part: set(net.inputs) for net in plots.PHASES["training"]}
+    step = cell(x, h, noise=noise)
+    assert needed(numbers_of(step.posterior), values) == rows["posterior"]
+    assert needed(numbers_of(step.prior), values) == rows["prior"]
+    # With a posterior that says the same of every x and h, z_t is the noise and hides nothing behind it.
+    with torch.no_grad():
+        for parameter in cell.posterior_net.parameters():
+            parameter.zero_()
+    step = cell(x, h, noise=noise)
+    assert torch.equal(step.z, noise)
+    assert needed(numbers_of(step.emission), values) == rows["emission"]
+    assert needed(step.hidden, values) == rows["rnn"]
+
+
+def test_another_phase_is_refused():
+    with pytest.raises(ValueError, match='"generation" or "training", not \'evaluation\''):
+        plots.network("evaluation")
+
+
+# How the figures look
+
+
+def assert_readable(drawing) -> None:
+    """No text lies on another or leaves the sheet."""
+    width, height = drawing.figure.get_size_inches()
+    for text, box in drawing.texts.items():
+        assert 0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height, f"{text.get_text()!r} is cut off"
+    for (one, a), (other, b) in combinations(drawing.texts.items(), 2):
+        assert not a.overlaps(b), f"{one.get_text()!r} lies on {other.get_text()!r}"
+
+
+def test_the_networks_texts_can_be_read(drawing):
+    assert len(drawing.texts) == {"generation": 26, "training": 37}[drawing.phase]
+    assert_readable(drawing)
+
+
+def test_a_shapes_lines_stay_inside_it(drawing):
+    for name, (_, outline, lines) in drawing.shapes.items():
+        for line in lines:
+            assert outline.contains_points(drawing.texts[line].corners()).all(), (
+                f"{line.get_text()} sticks out of {name}"
+            )
+
+
+def test_no_arrow_runs_through_a_text_or_a_foreign_shape(drawing):
+    for name, line in drawing.arrows.items():
+        for text, box in drawing.texts.items():
+            assert not line.intersects_bbox(box, filled=False), f"{name} runs through {text.get_text()!r}"
+        for shape, (_, outline, _) in drawing.shapes.items():
+            if shape not in name.split(" > "):
+                assert not line.intersects_path(outline, filled=False), f"{name} runs through {shape}"
+
+
+def test_arrows_cross_no_more_than_they_must(drawing):
+    """x_t, z_t and h_{t-1} each lead to encoder, RNN and (through loss 1) decoder: K(3, 3), which is not planar."""
+    crossings = {
+        frozenset((one, other))
+        for (one, a), (other, b) in combinations(drawing.arrows.items(), 2)
+        if a.intersects_path(b, filled=False)
+    }
+    must = {frozenset(("x_t > encoder net", "z_t > RNN net"))} if drawing.phase == "training" else set()
+    assert crossings == must
+
+
+def test_a_figure_is_its_callers_alone_so_that_a_notebook_shows_it_once():
+    plots.network("generation")
+    plots.training_loss([])
+    assert plt.get_fignums() == []
+
+
+# The losses
+
+
+def made_up(learning_rate, shift) -> dict:
+    updates = range(60)
+    return {
+        "learning_rate": learning_rate,
+        "reconstruction": [2 + 3 / (1 + i) + shift + 0.1 * (i % 3) for i in updates],
+        "kl": [0.01 + 4 / (1 + i) ** 2 + shift for i in updates],
+        "gradient_norm": [1.0 for _ in updates],
+        "validation": [
+            {"update": i, "loss": 3.3 + shift + i / 100, "reconstruction": 3 + shift, "kl": 0.3 + i / 100, "sample": ""}
+            for i in (0, 20, 60)
+        ],
+    }
+
+
+HISTORIES = [made_up(0.01, 0.0), made_up("Cosine(peak=0.006, updates=9000, warmup=100)", 0.5)]
+PANELS = {
+    "loss 1 + loss 2 = \u2212ELBO": "loss",
+    "loss 1: reconstruction": "reconstruction",
+    r"loss 2: KL(posterior $\|$ prior)": "kl",
+}
+
+
+def panels(figure) -> dict:
+    return {PANELS[ax.get_title(loc="left")]: ax for ax in figure.axes}
+
+
+@pytest.fixture(scope="module")
+def loss_figure():
+    return plots.training_loss(HISTORIES)
+
+
+@pytest.mark.parametrize("name", ["loss", "reconstruction", "kl"])
+def test_the_curves_are_the_histories_numbers(loss_figure, name):
+    lines = panels(loss_figure)[name].get_lines()
+    runs = "learning rate 0.01", "Cosine(peak=0.006, updates=9000, warmup=100)"
+    for history, run, (raw, mean, held_out) in zip(HISTORIES, runs, (lines[:3], lines[3:6])):
+        losses = {key: np.array(history[key]) for key in ("reconstruction", "kl")}
+        losses["loss"] = losses["reconstruction"] + losses["kl"]
+        # Entry i is the loss before step i + 1, that is at update i.
+        np.testing.assert_array_equal(raw.get_xydata(), np.stack([np.arange(60), losses[name]], 1))
+        np.testing.assert_array_equal(mean.get_xydata()[:, 1], plots.running_mean(losses[name]))
+        expected = [[entry["update"], entry[name]] for entry in history["validation"]]
+        np.testing.assert_array_equal(held_out.get_xydata(), expected)
+        assert (mean.get_label(), held_out.get_label()) == (f"{run}, training", f"{run}, held-out")
+        assert raw.get_color() == mean.get_color() == held_out.get_color()
+        assert raw.get_alpha() < 0.5 and held_out.get_linestyle() == "--"
+
+
+def test_the_articles_points_are_in_nats_per_character(loss_figure):
+    points = {name: ax.get_lines()[6].get_xydata() for name, ax in panels(loss_figure).items()}
+    expected = {
+        "loss": [(0, 13.7133), (200, 2.1153), (600, 1.7180), (1000, 1.6240), (1800, 1.5623)],
+        "reconstruction": [(0, 4.8700), (200, 2.0910), (1000, 1.6107), (1800, 1.5533)],
+        "kl": [(0, 8.8433), (200, 0.0243), (1000, 0.0137), (1800, 0.0090)],
+    }
+    for name in expected:
+        np.testing.assert_allclose(points[name], expected[name], rtol=0, atol=5.1e-5)
+    assert {ax.get_ylabel() for ax in loss_figure.axes} == {"nats per character"}
+    assert {ax.get_yscale() for ax in loss_figure.axes} == {"log"}
+
+
+def test_the_logged_sums_are_the_sums_of_the_logged_losses():
+    for total, reconstruction, kl in plots.SOURCE.values():
+        assert reconstruction is None or abs(total - reconstruction - kl) < 0.15  # each is rounded to a digit
+
+
+@pytest.mark.parametrize("histories", [HISTORIES, HISTORIES[:1], []], ids=["two", "one", "none"])
+def test_the_loss_figures_texts_can_be_read(histories):
+    drawing = Drawing(plots.training_loss(histories))
+    assert len(drawing.texts) > 20
+    assert_readable(drawing)
+
+
+def test_a_real_runs_history_file_can_be_drawn(tmp_path):
+    codes = torch.arange(60) % 5
+    run = train(
+        VRNN(VRNNCell(5, 4, 2)),
+        [codes[:40].view(10, 4)],
+        updates=3,
+        evaluate_every=2,
+        out=tmp_path,
+        learning_rate=Cosine(0.01, 3, 1),
+        validation=codes[40:],
+        progress=False,
+    )
+    records = list(run)
+    figure = plots.training_loss([json.loads((tmp_path / "history.json").read_text())], source={})
+    raw, _, held_out, points = panels(figure)["kl"].get_lines()
+    np.testing.assert_allclose(raw.get_xydata(), [[i, record.kl] for i, record in enumerate(records)], rtol=1e-8)
+    assert held_out.get_xdata().tolist() == [0, 2, 3] and len(points.get_xdata()) == 0
+
+
+def test_the_running_mean_takes_as_many_before_as_after_except_at_the_end():
+    values = np.random.default_rng(0).normal(size=30)
+    half = 4
+    naive = [values[i - min(i, half) : i + min(i, half) + 1].mean() for i in range(30)]  # a slice ends with the values
+    np.testing.assert_allclose(plots.running_mean(values, half), naive, rtol=0, atol=1e-12)
+    assert plots.running_mean(values)[0] == values[0]
+
+
+# The files
+
+
+@pytest.fixture
+def two_histories(tmp_path, monkeypatch):
+    paths = tmp_path / "a" / "history.json", tmp_path / "b" / "history.json"
+    for path, history in zip(paths, HISTORIES):
+        path.parent.mkdir()
+        path.write_text(json.dumps(history))
+    monkeypatch.setattr(plots, "HISTORIES", paths)
+    return paths
+
+
+NAMES = ["network-generation.png", "network-training.png", "training-loss.png"]
+
+
+def test_the_same_bytes_every_time_whatever_style_the_reader_has_set(tmp_path, two_histories):
+    once = plots.save_figures(tmp_path / "once")
+    with plt.style.context(["dark_background", {"font.size": 20, "savefig.transparent": True}]):
+        again = plots.save_figures(tmp_path / "again")
+    assert once == [tmp_path / "once" / name for name in NAMES] and [path.name for path in again] == NAMES
+    assert sorted(tmp_path.glob("once/*")) == sorted(once)  # and nothing left beside them
+    for one, other in zip(once, again):
+        assert one.read_bytes() == other.read_bytes()
+        with Image.open(one) as image:
+            assert set(image.info) == {"dpi"} and round(image.info["dpi"][0]) == 200
+            corners = [
+                image.convert("RGBA").getpixel((x, y)) for x in (0, image.width - 1) for y in (0, image.height - 1)
+            ]
+        assert corners == [(255, 255, 255, 255)] * 4
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: plots.network("training"), lambda: plots.training_loss(HISTORIES)], ids=["network", "loss"]
+)
+def test_a_notebook_in_a_dark_style_shows_the_same_picture(make):
+    def pixels() -> np.ndarray:
+        figure, content = make(), io.BytesIO()
+        figure.savefig(content, dpi=50, facecolor=figure.get_facecolor())  # as a notebook's inline display does
+        return np.asarray(Image.open(content))
+
+    plain = pixels()
+    with plt.style.context(["dark_background", {"font.size": 20}]):
+        np.testing.assert_array_equal(pixels(), plain)
+
+
+def test_the_loss_figure_waits_for_both_histories(tmp_path, two_histories):
+    two_histories[1].unlink()
+    assert [path.name for path in plots.save_figures(tmp_path)] == NAMES[:2]
+
+
+def test_the_committed_pictures_are_what_the_code_draws(tmp_path):
+    committed = FOLDER.parent / "figures"
+    drawn = plots.save_figures(tmp_path)
+    assert sorted(path.name for path in committed.iterdir()) == sorted(path.name for path in drawn)
+    for path in drawn:
+        was, now = (np.asarray(Image.open(p).convert("L"), float) for p in (committed / path.name, path))
+        assert was.shape == now.shape
+        # Mean grey of squares of a tenth of an inch: another version's anti-aliasing passes, a missing word does not.
+        rows, columns = was.shape[0] // 20, was.shape[1] // 20
+        changed = (was - now)[: 20 * rows, : 20 * columns].reshape(rows, 20, columns, 20).mean((1, 3))
+        assert abs(changed).max() < 25, f"{path.name} is out of date: python -m vrnn_tutorial figures"
