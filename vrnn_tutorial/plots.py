@@ -142,10 +142,10 @@ def _wire(ax, places, start, end, color) -> None:
     points = np.array(points)
     points[0] += np.sign(points[1] - points[0]) * HALF[start]
     points[-1] += np.sign(points[-2] - points[-1]) * HALF[end]
-    _arrow(ax, points, color, sampled=end in ("z_t", "x_t"), gid=f"{start} > {end}")
+    _arrow(ax, points, color, sampled=end in ("z_t", "x_t"))
 
 
-def _arrow(ax, points, color, sampled=False, gid=None) -> None:
+def _arrow(ax, points, color, sampled=False) -> None:
     vertices, codes = [points[0]], [Outline.MOVETO]
     for before, corner, after in zip(points, points[1:], points[2:]):
         vertices += [corner + 0.2 * np.sign(before - corner), corner, corner + 0.2 * np.sign(after - corner)]
@@ -159,7 +159,7 @@ def _arrow(ax, points, color, sampled=False, gid=None) -> None:
     outline = Outline([*vertices, points[-1]], [*codes, Outline.LINETO])
     ax.add_patch(PathPatch(outline, fill=False, edgecolor="white", lw=7, zorder=3))  # to pass over another wire
     head = "-|>,head_length=7.5,head_width=3.75"
-    ax.add_patch(FancyArrowPatch(path=outline, arrowstyle=head, color=color, lw=2, zorder=3, gid=gid))
+    ax.add_patch(FancyArrowPatch(path=outline, arrowstyle=head, color=color, lw=2, zorder=3))
 
 
 def _key(ax, training) -> None:
