@@ -129,22 +129,29 @@ def test_a_checkpoint_cut_short_anywhere_is_refused(path):
 
 CHECKPOINT = safetensors.torch.save(
     {"model." + name: tensor for name, tensor in MODELS["CharRNN"].state_dict().items()},
-    {"format": "vrnn_tutorial 1", "model": "CharRNN", "configuration": json.dumps(MODELS["CharRNN"].configuration),
-     "about": "{}"})
+    {
+        "format": "vrnn_tutorial 1",
+        "model": "CharRNN",
+        "configuration": json.dumps(MODELS["CharRNN"].configuration),
+        "about": "{}",
+    },
+)
 
 
 @given(st.integers(0, 8 + int.from_bytes(CHECKPOINT[:8], "little") - 1), st.integers(0, 255))
 @settings(max_examples=200)
 def test_a_damaged_header_gives_a_model_or_a_value_error(tmp_path_factory, position, byte):
     path = tmp_path_factory.getbasetemp() / "damaged.safetensors"
-    path.write_bytes(CHECKPOINT[:position] + bytes([byte]) + CHECKPOINT[position + 1:])
+    path.write_bytes(CHECKPOINT[:position] + bytes([byte]) + CHECKPOINT[position + 1 :])
     try:
         model = load_checkpoint(path)
     except ValueError as error:
         assert str(path) in str(error)
     else:
-        assert all(len(bits(p)) == len(bits(q)) for p, q in
-                   zip(model.parameters(), MODELS["CharRNN"].parameters(), strict=True))
+        assert all(
+            len(bits(p)) == len(bits(q))
+            for p, q in zip(model.parameters(), MODELS["CharRNN"].parameters(), strict=True)
+        )
 
 
 class Malicious:
@@ -186,20 +193,24 @@ def rewrite(path: Path, drop: str = "", add: dict | None = None, **changed: str)
 OTHER = {**MODELS["VRNN"].configuration, "hidden_size": 6}
 
 
-@pytest.mark.parametrize("change", [
-    {"configuration": json.dumps(OTHER)},
-    {"configuration": json.dumps({**OTHER, "hidden_size": -4})},
-    {"configuration": json.dumps({**OTHER, "colour": "blue"})},
-    {"configuration": "no JSON"},
-    {"configuration": "[]"},
-    {"model": "CharRNN"},
-    {"model": "system"},
-    {"drop": "model.cell.phi_x.embedding.weight"},
-    {"add": {"model.cell.phi_y.weight": torch.zeros(2)}},
-    {"add": {"model.cell.phi_x.embedding.weight": torch.zeros(2)}},
-    {"format": "vrnn_tutorial 2"},
-    {"format": "pt"},
-], ids=lambda change: f"{next(iter(change))}: {next(iter(change.values()))}"[-60:])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"configuration": json.dumps(OTHER)},
+        {"configuration": json.dumps({**OTHER, "hidden_size": -4})},
+        {"configuration": json.dumps({**OTHER, "colour": "blue"})},
+        {"configuration": "no JSON"},
+        {"configuration": "[]"},
+        {"model": "CharRNN"},
+        {"model": "system"},
+        {"drop": "model.cell.phi_x.embedding.weight"},
+        {"add": {"model.cell.phi_y.weight": torch.zeros(2)}},
+        {"add": {"model.cell.phi_x.embedding.weight": torch.zeros(2)}},
+        {"format": "vrnn_tutorial 2"},
+        {"format": "pt"},
+    ],
+    ids=lambda change: f"{next(iter(change))}: {next(iter(change.values()))}"[-60:],
+)
 def test_weights_without_their_configuration_are_refused(path, change):
     rewrite(path)
     load_checkpoint(path)  # it is the change that is refused
@@ -241,14 +252,19 @@ def largest_file(size: int):
 @contextlib.contextmanager
 def disk_full_at(call: str):
     with pytest.MonkeyPatch.context() as patch:
+
         def full(*_):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
         patch.setattr(os, call, full)
         yield
 
 
-FAILURES = {"write": lambda: largest_file(100), "fsync": lambda: disk_full_at("fsync"),
-            "rename": lambda: disk_full_at("replace")}
+FAILURES = {
+    "write": lambda: largest_file(100),
+    "fsync": lambda: disk_full_at("fsync"),
+    "rename": lambda: disk_full_at("replace"),
+}
 
 
 @pytest.mark.parametrize("moment", FAILURES)

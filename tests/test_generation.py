@@ -1,0 +1,410 @@
+"""Tests of vrnn_tutorial/generation.py: prior, z, emission, x, recurrence, and nothing but what was asked for."""
+
+import itertools
+import math
+
+import pytest
+import scipy.stats
+import torch
+from torch.testing import assert_close
+
+from vrnn_tutorial.cell import VRNNCell
+from vrnn_tutorial.char_rnn import CharRNN
+from vrnn_tutorial.data import encode
+from vrnn_tutorial.generation import generate, generate_many, sample
+from vrnn_tutorial.vrnn import VRNN
+
+PRIME = "First Citizen:\n"
+
+
+def spread(model):
+    """Weights large enough for every part to matter: at first each distribution is nearly the same everywhere."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * (0.5 if parameter.dim() > 1 else 0.1))
+    return model.double().eval()
+
+
+def vrnn(batch_first: bool = False, **options) -> VRNN:
+    return spread(VRNN(VRNNCell(**{"hidden_size": 8, "latent_size": 3, "embedding_size": 6, **options}), batch_first))
+
+
+def char_rnn(**options) -> CharRNN:
+    return spread(CharRNN(**{"hidden_size": 8, "embedding_size": 6, **options}))
+
+
+TWO_LAYERS = {"rnn": "lstm", "num_layers": 2, "dropout": 0.5}
+MODELS = {
+    "VRNN": vrnn,
+    "VRNN, two LSTM layers, dropout": lambda: vrnn(**TWO_LAYERS),
+    "VRNN, tanh, deep nets, batch first": lambda: vrnn(rnn="rnn", depth=2, batch_first=True),
+    "VRNN, two characters a step": lambda: vrnn(characters=2),
+    "VRNN, vectors": lambda: vrnn(input_size=4, emission="gaussian"),
+    "VRNN, coins": lambda: vrnn(input_size=4, emission="bernoulli"),
+    "CharRNN": char_rnn,
+    "CharRNN, two LSTM layers, dropout": lambda: char_rnn(**TWO_LAYERS),
+    "CharRNN, batch first": lambda: char_rnn(batch_first=True),
+    "CharRNN, two characters a step": lambda: char_rnn(characters=2),
+}
+TEXT_MODELS = {name: model for name, model in MODELS.items() if "vectors" not in name and "coins" not in name}
+every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+every_text_model = pytest.mark.parametrize("model", TEXT_MODELS.values(), ids=TEXT_MODELS)
+
+
+def take(model, steps: int, **options) -> list:
+    return list(itertools.islice(sample(model, **options), steps))
+
+
+def text(model, *arguments, **options) -> str:
+    return "".join(generate(model, *arguments, **options))
+
+
+# One step after the other
+
+
+def retrace(model, prime, steps, prior_temperature=0.0):
+    """What each step's prior and emission must be, by the cell's own parts, from the x and z that were generated."""
+    streams = len(steps[0].x)
+    if isinstance(model, CharRNN):
+        state = model.zero_state(torch.zeros(streams, 1, dtype=torch.float64))
+        for x in [] if prime is None else prime:
+            state = model.rnn(x.expand(streams, *x.shape), state)
+        for step in steps:
+            yield None, model.emission(model.hidden(state))
+            state = model.rnn(step.x, state)
+        return
+    cell = model.cell
+    state = cell.zero_state(torch.zeros(streams, 1, dtype=torch.float64))
+    for x in [] if prime is None else prime:
+        x = x.expand(streams, *x.shape)
+        state = cell.rnn(x, cell.posterior(x, cell.hidden(state)).mean, state)
+    for step in steps:
+        h = cell.hidden(state)
+        yield cell.prior(h), cell.emission(step.z, h)
+        state = cell.rnn(step.x, step.z, state)
+
+
+def prime_for(model):
+    phi_x = (model.cell if isinstance(model, VRNN) else model).phi_x
+    generator = torch.Generator().manual_seed(4)
+    if not phi_x.takes_codes:
+        return torch.rand(5, phi_x.input_size, generator=generator, dtype=torch.float64).round()
+    shape = (5,) if phi_x.characters == 1 else (5, phi_x.characters)
+    return torch.randint(phi_x.input_size, shape, generator=generator)
+
+
+@every_model
+@pytest.mark.parametrize("primed", [False, True], ids=["from zeros", "primed"])
+def test_each_emission_is_the_cells_own_from_what_went_before(model, primed):
+    """The probability under which x_t was drawn is p(x_t | z_t, h_{t-1}) with the h of the x and z before it."""
+    model = model()
+    prime = prime_for(model) if primed else None
+    steps = take(model, 12, prime=prime, streams=3, seed=1, prior_temperature=0.0 if primed else 1.0)
+    with torch.no_grad():
+        for step, (prior, emission) in zip(steps, retrace(model, prime, steps), strict=True):
+            assert_close(step.emission.log_prob(step.x), emission.log_prob(step.x), rtol=0, atol=1e-10)
+            assert_close(tuple(step.emission)[:1], tuple(emission)[:1], rtol=0, atol=1e-10)
+            if primed and prior is not None:
+                assert_close(step.z, prior.mean, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("options", [{}, TWO_LAYERS, {"batch_first": True}, {"characters": 2}], ids=str)
+def test_a_char_rnn_scores_its_own_text_as_it_drew_it(options):
+    model = char_rnn(**options)
+    steps = take(model, 20, streams=3, seed=1)
+    x = torch.stack([step.x for step in steps])
+    drawn = torch.stack([-step.emission.log_prob(step.x) for step in steps])
+    with torch.no_grad():
+        out = model(x.transpose(0, 1) if model.batch_first else x)
+    assert_close(out.reconstruction.t() if model.batch_first else out.reconstruction, drawn, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, TWO_LAYERS, {"characters": 2}, {"input_size": 4, "emission": "gaussian"}], ids=str
+)
+def test_a_vrnn_scores_its_own_draw_as_it_drew_it(options):
+    """Its sequence, given the noise by which the posterior would have drawn the same z, finds the same loss 1."""
+    model = vrnn(**options)
+    steps = take(model, 15, streams=3, seed=1)
+    x, z = torch.stack([step.x for step in steps]), torch.stack([step.z for step in steps])
+    noise = torch.zeros_like(z)
+    with torch.no_grad():
+        for t in range(len(x)):  # noise at t depends on the posterior, which depends on the noise before t
+            posterior = model(x, noise=noise).posterior
+            noise[t] = ((z - posterior.mean) / posterior.log_std.exp())[t]
+        out = model(x, noise=noise)
+    assert_close(out.z, z, rtol=0, atol=1e-8)
+    drawn = torch.stack([-step.emission.log_prob(step.x) for step in steps])
+    assert_close(out.reconstruction, drawn, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("prior_temperature", [0.0, 0.5, 1.0, 2.0])
+def test_z_is_drawn_from_the_prior_with_its_deviation_scaled(prior_temperature):
+    model = vrnn()
+    prime = encode(PRIME)
+    steps = take(model, 1, streams=4000, seed=2, prior_temperature=prior_temperature)
+    prior, _ = next(retrace(model, None, steps))
+    whitened = ((steps[0].z - prior.mean) / prior.log_std.exp()).detach()
+    assert_close(whitened.std(0), torch.full((3,), prior_temperature, dtype=torch.float64), rtol=0.05, atol=1e-10)
+    assert_close(whitened.mean(0), torch.zeros(3, dtype=torch.float64), rtol=0, atol=0.05 * prior_temperature + 1e-10)
+    primed = take(model, 1, prime=prime, streams=100, seed=2, prior_temperature=prior_temperature)[0].emission.logits
+    assert (primed.std(0).amax() > 1e-6) == (prior_temperature > 0)
+
+
+def test_the_posterior_reads_the_prime_with_its_deviation_scaled():
+    """One character of prime: h_1 has the distribution that the cell's own posterior gives it."""
+    model, streams = vrnn(), 4000
+    cell, x = model.cell, encode("Q")
+    for prior_temperature in (0.5, 1.0):
+        [step] = take(model, 1, prime=x, streams=streams, seed=3, prior_temperature=prior_temperature)
+        with torch.no_grad():
+            state = cell.zero_state(torch.zeros(streams, 1, dtype=torch.float64))
+            codes = x.expand(streams)
+            z = cell.posterior(codes, cell.hidden(state)).sample(prior_temperature, torch.Generator().manual_seed(9))
+            h = cell.hidden(cell.rnn(codes, z, state))
+            logits = cell.emission(cell.prior(h).sample(prior_temperature, torch.Generator().manual_seed(8)), h).logits
+        ours, theirs = step.emission.logits, logits
+        assert_close(ours.mean(0), theirs.mean(0), rtol=0, atol=0.1)
+        assert_close(ours.std(0), theirs.std(0), rtol=0.1, atol=0)
+
+
+# Temperature
+
+
+def first_frequencies(model, streams: int, **options) -> tuple:
+    [step] = take(model, 1, streams=streams, seed=5, **options)
+    return torch.bincount(step.x, minlength=step.emission.logits.shape[-1]).double(), step.emission.logits
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("kind", ["VRNN", "CharRNN"])
+def test_the_first_characters_frequencies_are_the_models(kind, temperature):
+    """softmax(logits / T), averaged over other draws of z than those it was drawn with; by a chi-squared test."""
+    streams = 20_000
+    model = vrnn(input_size=12) if kind == "VRNN" else char_rnn(input_size=12)
+    counts, _ = first_frequencies(model, streams, temperature=temperature)
+    with torch.no_grad():
+        if kind == "VRNN":
+            h = torch.zeros(200_000, 8, dtype=torch.float64)
+            z = model.cell.prior(h).rsample(generator=torch.Generator().manual_seed(6))
+            logits = model.cell.emission(z, h).logits
+        else:
+            logits = model.emission(torch.zeros(1, 8, dtype=torch.float64)).logits
+    expected = (logits / temperature).softmax(-1).mean(0) * streams
+    rare = expected < 10  # too few for the test; taken together
+    counts = torch.cat([counts[~rare], counts[rare].sum()[None]]) if rare.any() else counts
+    expected = torch.cat([expected[~rare], expected[rare].sum()[None]]) if rare.any() else expected
+    assert len(expected) > 3
+    assert scipy.stats.chisquare(counts, expected).pvalue > 0.01
+
+
+@pytest.mark.parametrize("kind", ["VRNN", "CharRNN"])
+def test_at_temperature_zero_x_is_the_most_likely_given_z(kind):
+    model = vrnn() if kind == "VRNN" else char_rnn()
+    steps = take(model, 30, streams=4, temperature=0.0, seed=1)
+    for step in steps:
+        assert torch.equal(step.x, step.emission.logits.argmax(-1))
+    texts = {text(model, temperature=0, length=30, seed=seed) for seed in range(4)}
+    assert len(texts) == (4 if kind == "VRNN" else 1)  # z is still drawn
+
+
+@every_text_model
+@pytest.mark.parametrize("prime", ["", PRIME + "?"], ids=["from zeros", "primed"])
+def test_with_both_temperatures_at_zero_the_seed_has_no_influence(model, prime):
+    model = model()
+    texts = {text(model, prime, temperature=0, prior_temperature=0, length=40, seed=seed) for seed in (0, 1, None)}
+    assert len(texts) == 1
+
+
+def test_vectors_are_drawn_with_their_deviation_scaled():
+    model = vrnn(input_size=4, emission="gaussian")
+    for temperature in (0.0, 0.5):
+        [step] = take(model, 1, streams=4000, temperature=temperature, seed=1)
+        whitened = (step.x - step.emission.mean) / step.emission.log_std.exp()
+        assert_close(whitened.std(0), torch.full((4,), temperature, dtype=torch.float64), rtol=0.05, atol=1e-10)
+
+
+# The seed
+
+
+@every_text_model
+def test_the_same_seed_gives_the_same_text_and_another_one_another(model):
+    model = model()
+    first, again, other = (text(model, PRIME + "?", length=40, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_without_a_seed_each_text_is_another():
+    model = char_rnn()
+    assert len({text(model, length=40) for _ in range(3)}) == 3
+
+
+def test_the_callers_random_numbers_neither_matter_nor_are_touched():
+    model, texts = vrnn(**TWO_LAYERS), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        texts.append(text(model, PRIME, length=20, seed=3))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert texts[0] == texts[1]
+
+
+# The prime
+
+
+@pytest.mark.parametrize("options", [{}, TWO_LAYERS, {"batch_first": True}, {"characters": 2}], ids=str)
+def test_a_text_that_is_given_back_as_prime_goes_on_as_it_went_on(options):
+    """In a CharRNN: a VRNN's posterior reads another z out of x than the one that the prior drew for it."""
+    model = char_rnn(**options)
+    whole = text(model, PRIME + "?", temperature=0, length=40)
+    for length in (2, 10, 38):
+        assert text(model, PRIME + "?" + whole[:length], temperature=0, length=40 - length) == whole[length:]
+
+
+def test_no_character_of_the_prime_is_lost_or_read_twice():
+    model = vrnn()
+    logits = [
+        take(model, 1, prime=None if p == "" else encode(p), prior_temperature=0.0)[0].emission.logits
+        for p in ("", "a", "ab", "b", "aa", "aba", "abab", "abb", "ba")
+    ]
+    for one, other in itertools.combinations(logits, 2):
+        assert (one - other).abs().amax() > 1e-4
+
+
+def test_an_empty_prime_is_none():
+    model = vrnn()
+    assert text(model, "", length=20, seed=1) == text(model, length=20, seed=1)
+    with_none, with_empty = (take(model, 3, prime=prime, seed=1) for prime in (None, torch.zeros(0, dtype=torch.int64)))
+    assert all(torch.equal(a.x, b.x) for a, b in zip(with_none, with_empty, strict=True))
+
+
+# Pieces, length, streams
+
+
+@every_text_model
+def test_length_counts_characters(model):
+    model = model()
+    k = (model.cell if isinstance(model, VRNN) else model).characters
+    for length in (0, 1, 5, 6):
+        pieces = list(generate(model, PRIME + "?", length=length, seed=1))
+        assert len("".join(pieces)) == length
+        assert all(len(piece) == k for piece in pieces[:-1]) and len(pieces) == math.ceil(length / k)
+    assert text(model, length=5, seed=1) == text(model, length=6, seed=1)[:5]
+
+
+def test_the_text_is_what_was_sampled():
+    model = vrnn(characters=2)
+    codes = torch.stack([step.x for step in take(model, 10, seed=1)])  # (T, 1, 2)
+    assert text(model, length=20, seed=1) == "".join(map(chr, codes.flatten()))
+
+
+@every_text_model
+def test_streams_are_independent_texts_side_by_side(model):
+    model = model()
+    texts = generate_many(model, 4, PRIME + "?", length=31, seed=1)
+    assert len(set(texts)) == 4 and all(len(t) == 31 for t in texts)
+    assert generate_many(model, 4, PRIME + "?", length=31, seed=1) == texts
+    assert generate_many(model, 1, PRIME + "?", length=31, seed=1) == [text(model, PRIME + "?", length=31, seed=1)]
+    assert generate_many(model, 3, length=0) == ["", "", ""]
+
+
+def test_streams_draw_a_z_each():
+    [step] = take(vrnn(), 1, streams=5, seed=1)
+    assert len({tuple(z) for z in step.z.tolist()}) == 5
+
+
+# What a character costs
+
+
+@pytest.mark.parametrize("kind", ["VRNN", "CharRNN"])
+def test_each_character_is_one_step_of_the_recurrence_however_long_the_text(kind):
+    model = vrnn() if kind == "VRNN" else char_rnn()
+    calls = []
+    recurrent = model.cell.rnn_cells[0] if kind == "VRNN" else model.layers
+    recurrent.register_forward_hook(lambda _, arguments, __: calls.append(arguments[0].shape))
+    stream = sample(model, seed=1)
+    for _ in range(50):
+        calls.clear()
+        next(stream)
+        assert calls == [(1, 14) if kind == "VRNN" else (1, 1, 6)]
+
+
+@every_model
+def test_no_graph_grows(model):
+    model = model().train()
+    for parameter in model.parameters():
+        assert parameter.requires_grad
+    stream = sample(model, prime=prime_for(model), streams=2, seed=1)
+    for _ in range(3):
+        step = next(stream)
+        tensors = [part for part in (step.x, step.z, *step.emission) if isinstance(part, torch.Tensor)]
+        assert not any(tensor.requires_grad for tensor in tensors)
+        assert torch.is_grad_enabled()  # the caller, between two steps, may train
+
+
+# The model that was passed in
+
+
+@every_model
+def test_the_model_is_left_as_it_was(model):
+    model = model().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    take(model, 3, prime=prime_for(model), streams=2)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@every_text_model
+def test_training_mode_makes_no_difference(model):
+    model = model()
+    calm = text(model, PRIME + "?", length=30, seed=1)
+    assert text(model.train(), PRIME + "?", length=30, seed=1) == calm
+
+
+def test_training_may_go_on_while_a_text_is_drawn():
+    model = vrnn()
+    expected = text(model, length=30, seed=1)
+    pieces = generate(model, length=30, seed=1)
+    begun = [next(pieces) for _ in range(3)]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert "".join([*begun, *pieces]) == expected
+
+
+# What is refused, at the call
+
+
+@pytest.mark.parametrize("which", ["temperature", "prior_temperature"])
+@pytest.mark.parametrize("value", [-1.0, -1e-9, math.nan, math.inf, -math.inf])
+def test_temperatures_that_mean_nothing_are_refused(which, value):
+    for function in (generate, sample, lambda model, **options: generate_many(model, 2, **options)):
+        with pytest.raises(ValueError, match=f"^{which} .*{value}"):
+            function(vrnn(), **{which: value})
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "sentence"),
+    [
+        (vrnn, {"prime": "na\u00efve"}, "not ASCII"),
+        (vrnn, {"length": -1}, "length must be zero or more, not -1"),
+        (lambda: vrnn(characters=2), {"prime": "odd"}, "3 characters, and this model reads 2 at a time"),
+        (lambda: vrnn(input_size=4, emission="gaussian"), {}, "emits vectors"),
+        (lambda: vrnn(input_size=4, emission="bernoulli"), {}, "emits vectors"),
+        (lambda: vrnn(input_size=50), {"prime": "a"}, "codes from 97 to 97; this model knows 0 to 49"),
+    ],
+    ids=["not ASCII", "negative length", "half a step", "Gaussian", "Bernoulli", "unknown code"],
+)
+def test_what_cannot_be_generated_is_refused(model, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        generate(model(), **options)
+    with pytest.raises(ValueError, match=sentence):
+        generate_many(model(), 2, **options)
+
+
+def test_no_streams_are_refused():
+    with pytest.raises(ValueError, match="streams must be at least 1, not 0"):
+        sample(vrnn(), streams=0)
+    with pytest.raises(ValueError, match="streams must be at least 1, not 0"):
+        generate_many(vrnn(), 0)
