@@ -1,6 +1,7 @@
 """The command line: python -m vrnn_tutorial data | train | evaluate | generate | benchmark | figures."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from . import benchmark, plots
 from .bounds import Linear
 from .cell import RNN_CELLS, VRNNCell
 from .char_rnn import CharRNN
-from .checkpoint import load_checkpoint
+from .checkpoint import load_checkpoint, write_atomically
 from .data import FOLDER, corpus_from_file, shakespeare
 from .evaluation import evaluate
 from .generation import generate
@@ -87,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     text_options(add)
     add("--checkpoint", type=Path, default=BEST, metavar="FILE", help="a .safetensors file")
     add("--draws", type=int, default=10, help="draws of z to average over")
+    add("--out", type=Path, metavar="FILE", help="write the figures to this JSON file as well")
 
     add = command(run_generate, "Generate text, character by character, as it is drawn.")
     add("--checkpoint", type=Path, default=BEST, metavar="FILE", help="a .safetensors file")
@@ -141,11 +143,16 @@ def run_train(options) -> None:
 
 def run_evaluate(options) -> None:
     model, corpus = load_checkpoint(options.checkpoint), _corpus(options)
+    results = {}
     for name in ("validation", "test", "last_tenth"):
         result = evaluate(model, getattr(corpus, name), draws=options.draws)
+        results[name] = {**result._asdict(), "loss": result.loss, "bits": result.bits}
         print(f"{name.replace('_', ' '):>10}: {result.loss:.4f} nats per character ({result.bits:.4f} bits) = "
               f"reconstruction {result.reconstruction:.4f} + KL {result.kl:.4f}; "
               f"+-{result.elbo_error:.4f} over draws of z, {result.characters:,} characters", flush=True)
+    if options.out is not None:
+        facts = {"parameters": sum(weight.numel() for weight in model.parameters()), "draws": options.draws, **results}
+        write_atomically(options.out, (json.dumps(facts, indent=1) + "\n").encode())
 
 
 def run_generate(options) -> None:

@@ -1,0 +1,361 @@
+"""Tests of vrnn_tutorial/vrnn.py and recurrence.py: the sequence against the cell, one step at a time.
+
+The cell is held against the formulas in test_cell.py. Here every output of the sequence, and every gradient through
+each of them, must be what autograd makes of the cell's steps, to 1e-10 in double precision.
+"""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.distributions import Normal, kl_divergence
+from torch.testing import assert_close
+
+from vrnn_tutorial.cell import VRNNCell
+from vrnn_tutorial.emission import Gaussian
+from vrnn_tutorial.gaussian import DiagonalGaussian
+from vrnn_tutorial.vrnn import VRNN, Output
+
+exact = {"rtol": 0, "atol": 0}
+tight = {"rtol": 1e-10, "atol": 1e-10}
+RNNS = ["gru", "lstm", "rnn"]
+EMISSIONS = [("categorical", 1), ("categorical", 3), ("bernoulli", 1), ("gaussian", 1)]
+#: One of each path through time: the GRU with its gradient by hand, and the open loop.
+PATHS = [{"rnn": "gru"}, {"rnn": "gru", "depth": 2}, {"rnn": "lstm", "num_layers": 2}, {"rnn": "rnn", "num_layers": 3}]
+
+
+def small_model(codes: int = 5, batch_first: bool = False, **options) -> VRNN:
+    torch.manual_seed(0)
+    return VRNN(VRNNCell(codes, 4, 3, embedding_size=6, **options), batch_first).double()
+
+
+def some_x(cell: VRNNCell, *shape: int):
+    """Random input with the given leading axes; vectors can carry gradients."""
+    if not cell.phi_x.takes_codes:
+        x = torch.randn(*shape, cell.phi_x.input_size).double()
+        return (x if cell.emission_kind == "gaussian" else (x > 0).double()).requires_grad_()
+    return torch.randint(cell.phi_x.input_size, shape if cell.characters == 1 else (*shape, cell.characters))
+
+
+def some_state(cell: VRNNCell, batch: int):
+    def layer():
+        h = torch.randn(batch, cell.hidden_size).double()
+        return (torch.tanh(h).requires_grad_(), (3 * h).requires_grad_()) if cell.kind == "lstm" else \
+            torch.tanh(h).requires_grad_()
+
+    layers = tuple(layer() for _ in range(cell.num_layers))
+    return layers[0] if cell.num_layers == 1 else layers
+
+
+def some_noise(cell: VRNNCell, *shape: int):
+    return torch.randn(*shape, cell.latent_size).double().requires_grad_()
+
+
+def tensors(value) -> list:
+    """All tensors in a tensor or a nest of tuples and lists, in order; numbers are passed over."""
+    if isinstance(value, (tuple, list)):
+        return [tensor for part in value for tensor in tensors(part)]
+    return [value] if isinstance(value, torch.Tensor) else []
+
+
+def stepped(model: VRNN, x, state, noise) -> Output:
+    """The same outputs from the cell, one step at a time."""
+    steps = []
+    for x_t, noise_t in zip(x, noise, strict=True):
+        steps.append(model.cell(x_t, state, noise_t))
+        state = steps[-1].state
+
+    def stack(parts):
+        if isinstance(parts[0], torch.Tensor):
+            return torch.stack(parts)
+        return type(parts[0])(*(stack(p) if isinstance(p[0], torch.Tensor) else p[0] for p in zip(*parts, strict=True)))
+
+    return Output(
+        torch.stack([-step.emission.log_prob(x_t) for step, x_t in zip(steps, x, strict=True)]),
+        torch.stack([step.posterior.kl(step.prior) for step in steps]), state,
+        *(stack([getattr(step, name) for step in steps]) for name in ("prior", "posterior", "z", "hidden", "emission")))
+
+
+def gradients(outputs, inputs) -> list:
+    """Of a random weighting of all outputs, so that no two errors cancel."""
+    torch.manual_seed(1)
+    total = sum((torch.randn_like(output) * output).sum() for output in tensors(outputs))
+    return torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True)
+
+
+def assert_sequence_equals_stepping(model: VRNN, steps: int, batch: int, start: bool, fields=Output._fields) -> None:
+    cell = model.cell
+    x, noise = some_x(cell, steps, batch), some_noise(cell, steps, batch)
+    state = some_state(cell, batch) if start else None
+    ours, reference = model(x, state, noise), stepped(model, x, state, noise)
+    assert_close(tuple(ours), tuple(reference), **tight)
+    inputs = [*model.parameters(), noise, *tensors(state), *([] if cell.phi_x.takes_codes else [x])]
+    assert_close(gradients([getattr(ours, name) for name in fields], inputs),
+                 gradients([getattr(reference, name) for name in fields], inputs), **tight)
+
+
+# The sequence is the cell's steps
+
+
+@pytest.mark.parametrize("start", [False, True], ids=["from zeros", "from a state"])
+@pytest.mark.parametrize("emission, characters", EMISSIONS)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("rnn", RNNS)
+def test_the_sequence_equals_stepping_in_every_output_and_every_gradient(rnn, layers, emission, characters, start):
+    model = small_model(rnn=rnn, num_layers=layers, emission=emission, characters=characters)
+    assert_sequence_equals_stepping(model, 4, 2, start)
+
+
+@pytest.mark.parametrize("codes", [5, 50], ids=["more steps than codes", "more codes than steps"])
+@pytest.mark.parametrize("depth", [2, 3])
+@pytest.mark.parametrize("rnn", RNNS)
+def test_so_it_does_with_deeper_nets_and_whichever_is_more_codes_or_steps(rnn, depth, codes):
+    assert_sequence_equals_stepping(small_model(codes, rnn=rnn, depth=depth), 4, 2, True)
+
+
+@pytest.mark.parametrize("codes", [5, 50], ids=["more steps than codes", "more codes than steps"])
+@pytest.mark.parametrize("fields", [("reconstruction", "kl"), *((name,) for name in Output._fields)], ids=" + ".join)
+def test_the_gradient_by_hand_is_right_through_each_output_alone(fields, codes):
+    """One term of the backward pass serves each output, and a loss need not use them all."""
+    assert_sequence_equals_stepping(small_model(codes), 4, 2, True, fields)
+
+
+@given(st.sampled_from(RNNS), st.sampled_from(EMISSIONS), *[st.integers(1, 3)] * 4, *[st.integers(1, 4)] * 3)
+def test_so_they_do_for_any_sizes(rnn, emission, layers, depth, steps, batch, hidden, latent, embedding):
+    torch.manual_seed(0)
+    cell = VRNNCell(5, hidden, latent, embedding_size=embedding, num_layers=layers, rnn=rnn, emission=emission[0],
+                    characters=emission[1], depth=depth)
+    assert_sequence_equals_stepping(VRNN(cell).double(), steps, batch, True)
+
+
+@pytest.mark.parametrize("options", PATHS, ids=str)
+def test_the_losses_are_those_of_the_distributions_that_are_returned(options):
+    model = small_model(**options)
+    x = some_x(model.cell, 4, 2)
+    out = model(x)
+    assert_close(out.reconstruction, -out.emission.logits.log_softmax(-1).gather(-1, x[..., None])[..., 0], **tight)
+    q, p = (Normal(d.mean, d.log_std.exp()) for d in (out.posterior, out.prior))
+    assert_close(out.kl, kl_divergence(q, p).sum(-1), **tight)
+    assert out.reconstruction.shape == out.kl.shape == (4, 2)
+
+
+def test_the_default_model_has_the_source_articles_number_of_parameters():
+    assert sum(parameter.numel() for parameter in VRNN().parameters()) == 95_104
+
+
+# Gradients against finite differences
+
+
+@pytest.mark.parametrize("dropout", [0, 0.4])
+@pytest.mark.parametrize("options", PATHS, ids=str)
+@pytest.mark.parametrize("emission, characters", EMISSIONS)
+def test_gradients_agree_with_finite_differences(emission, characters, options, dropout):
+    torch.manual_seed(0)
+    cell = VRNNCell(3, 3, 2, embedding_size=2, emission=emission, characters=characters, dropout=dropout, **options)
+    model = VRNN(cell).double().train()
+    x, state, noise = some_x(cell, 3, 2), some_state(cell, 2), some_noise(cell, 3, 2)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    leaves = tensors(state)
+
+    def run(noise, x, *inputs):
+        torch.manual_seed(2)  # the same dropout each time
+        values = iter(inputs[:len(leaves)])
+        layers = [tuple(next(values) for _ in tensors(layer)) if isinstance(layer, tuple) else next(values)
+                  for layer in ((state,) if cell.num_layers == 1 else state)]
+        start = layers[0] if cell.num_layers == 1 else tuple(layers)
+        out = torch.func.functional_call(model, dict(zip(names, inputs[len(leaves):], strict=True)), (x, start, noise))
+        return tuple(tensors(tuple(out)))
+
+    assert torch.autograd.gradcheck(run, (noise, x, *leaves, *parameters), fast_mode=True, raise_exception=False)
+
+
+# What sees what, by differentiating
+
+
+def jacobian_blocks(outputs, inputs):
+    """(T, T) booleans: does the output of step t depend on the input of step s? Both (T, B, ...)."""
+    rows = []
+    for output in outputs:
+        weighted = (torch.randn_like(output) * output).sum()
+        gradient, = torch.autograd.grad(weighted, inputs, retain_graph=True, allow_unused=True, materialize_grads=True)
+        rows.append((gradient != 0).flatten(1).any(1))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("vectors", [False, True], ids=["codes", "vectors"])
+@pytest.mark.parametrize("options", PATHS, ids=str)
+def test_each_distribution_sees_the_past_and_of_the_present_what_it_may(options, vectors):
+    model = small_model(5 if vectors else 50, emission="gaussian" if vectors else "categorical", **options)
+    features = []  # phi_x(x): codes carry no gradient
+    model.cell.phi_x.register_forward_hook(lambda module, arguments, output: features.append(output))
+    T = 4
+    out = model(some_x(model.cell, T, 2))
+    (features,) = features
+    past, past_and_present = torch.ones(T, T).tril(-1).bool(), torch.ones(T, T).tril().bool()
+    assert_close(jacobian_blocks(torch.cat(out.prior, -1), features), past)
+    assert_close(jacobian_blocks(torch.cat(out.posterior, -1), features), past_and_present)
+    assert_close(jacobian_blocks(out.z, features), past_and_present)
+    assert_close(jacobian_blocks(out.hidden, features), past_and_present)
+    emitted = torch.cat([part for part in out.emission if isinstance(part, torch.Tensor)], -1)
+    assert_close(jacobian_blocks(emitted, features), past_and_present)
+    # Of the present it sees what z tells: with z held, it sees the past alone.
+    before = torch.cat([torch.zeros(1, 2, 4).double(), out.hidden[:-1]])
+    held = model.cell.emission(out.z.detach(), before)
+    held = torch.cat([part for part in held if isinstance(part, torch.Tensor)], -1)
+    assert_close(held, emitted, **tight)
+    assert_close(jacobian_blocks(held, features), past)
+
+
+# State
+
+
+@pytest.mark.parametrize("emission, characters", EMISSIONS)
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("rnn", RNNS)
+def test_two_halves_with_carried_state_are_the_whole(rnn, layers, emission, characters):
+    model = small_model(rnn=rnn, num_layers=layers, emission=emission, characters=characters)
+    x, noise = some_x(model.cell, 7, 2), some_noise(model.cell, 7, 2)
+    whole = model(x, None, noise)
+    first = model(x[:3], None, noise[:3])
+    second = model(x[3:], first.state, noise[3:])
+    assert_close(second.state, whole.state, **tight)
+    for name in ("reconstruction", "kl", "z", "hidden"):
+        assert_close(torch.cat([getattr(first, name), getattr(second, name)]), getattr(whole, name), **tight)
+    inputs = [*model.parameters(), noise]
+    assert_close(gradients([whole.reconstruction, whole.kl], inputs),
+                 gradients([torch.cat([first.reconstruction, second.reconstruction]), torch.cat([first.kl, second.kl])],
+                           inputs), **tight)
+
+
+@pytest.mark.parametrize("options", PATHS, ids=str)
+def test_a_given_state_matters_and_is_left_as_it_was(options):
+    model = small_model(**options)
+    x, noise, state = some_x(model.cell, 3, 2), some_noise(model.cell, 3, 2), some_state(model.cell, 2)
+    copy = [tensor.clone() for tensor in tensors(state)]
+    given_state, zeros = model(x, state, noise), model(x, model.cell.zero_state(torch.ones(2, 1).double()), noise)
+    assert_close(tensors(state), copy, **exact)
+    assert_close(tuple(model(x, None, noise)), tuple(zeros), **exact)
+    assert (given_state.kl[0] - zeros.kl[0]).abs().min() > 1e-3
+
+
+# The batch first
+
+
+@pytest.mark.parametrize("steps, batch", [(3, 3), (5, 2)])
+@pytest.mark.parametrize("emission, characters", EMISSIONS)
+@pytest.mark.parametrize("options", PATHS, ids=str)
+def test_batch_first_is_the_same_transposed(options, emission, characters, steps, batch):
+    model = small_model(emission=emission, characters=characters, **options)
+    batch_first = VRNN(model.cell, batch_first=True)
+    x, noise, state = some_x(model.cell, steps, batch), some_noise(model.cell, steps, batch), some_state(model.cell, batch)
+    ours, reference = batch_first(x.transpose(0, 1), state, noise.transpose(0, 1)), model(x, state, noise)
+    for name in Output._fields:
+        expected = tensors(getattr(reference, name))
+        if name != "state":
+            expected = [tensor.transpose(0, 1) for tensor in expected]
+        assert_close(tensors(getattr(ours, name)), expected, **exact)
+    assert type(ours.emission) is type(reference.emission)
+    assert_close(-ours.emission.log_prob(x.transpose(0, 1)), ours.reconstruction, **tight)
+
+
+# Noise
+
+
+@pytest.mark.parametrize("options", PATHS, ids=str)
+def test_the_noise_is_the_one_given_and_drawn_from_the_generator_otherwise(options):
+    model = small_model(**options)
+    x = some_x(model.cell, 5, 2)
+    drawn = torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    runs = [model(x, generator=torch.Generator().manual_seed(seed)) for seed in (4, 4, 5)]
+    assert_close(tuple(runs[0]), tuple(runs[1]), **exact)
+    assert_close(tuple(runs[0]), tuple(model(x, noise=drawn)), **exact)
+    assert (runs[0].z != runs[2].z).all()
+    assert_close((runs[0].z - runs[0].posterior.mean) / runs[0].posterior.log_std.exp(), drawn, **tight)
+
+
+@pytest.mark.parametrize("options", PATHS, ids=str)
+def test_the_noise_is_standard_normal_and_new_at_each_step(options):
+    model = small_model(**options)
+    torch.manual_seed(0)
+    out = model(some_x(model.cell, 200, 10))
+    noise = (out.z - out.posterior.mean) / out.posterior.log_std.exp()
+    n = noise.numel()
+    assert abs(noise.mean()) < 4 / math.sqrt(n)
+    assert abs(noise.var() - 1) < 4 * math.sqrt(2 / n)
+    for lagged in (noise[1:] * noise[:-1], noise[:, 1:] * noise[:, :-1], noise[..., 1:] * noise[..., :-1]):
+        assert abs(lagged.mean()) < 4 / math.sqrt(lagged.numel())
+
+
+# Dropout
+
+
+def transparent_model(**options) -> VRNN:
+    """Prior, posterior and emission put out the h that they see as their mean."""
+    torch.manual_seed(0)
+    cell = VRNNCell(4, 4, 4, embedding_size=4, emission="gaussian", dropout=0.5, **options)
+    with torch.no_grad():
+        for net, h_begins in ((cell.prior_net, 0), (cell.posterior_net, 4), (cell.emission_net, 0)):
+            net[0].weight.zero_(), net[0].bias.zero_()
+            net[0].weight[:4, h_begins:h_begins + 4] = torch.eye(4)
+    return VRNN(cell).double()
+
+
+@pytest.mark.parametrize("options", [{"rnn": "gru"}, {"rnn": "gru", "num_layers": 2}, {"rnn": "lstm"}], ids=str)
+def test_in_training_the_three_nets_see_the_same_dropped_h_a_new_mask_each_step(options):
+    model = transparent_model(**options).train()
+    state = some_state(model.cell, 100)
+    out = model(some_x(model.cell, 6, 100), state)
+    before = torch.cat([model.cell.hidden(state)[None], out.hidden[:-1]])
+    seen = out.prior.mean
+    kept = seen != 0
+    assert_close(seen, 2 * before * kept)
+    assert_close(out.posterior.mean, seen, **tight)
+    assert_close(out.emission.mean, seen, **exact)
+    # Half of the entries are dropped, and those of one step have nothing to do with those of the next.
+    for agreement in (kept, kept[1:] == kept[:-1], kept[:, 1:] == kept[:, :-1]):
+        assert abs(agreement.double().mean() - 0.5) < 4 * 0.5 / math.sqrt(agreement.numel())
+
+
+@pytest.mark.parametrize("rnn", RNNS)
+def test_in_training_the_recurrence_sees_the_whole_h(rnn):
+    model = transparent_model(rnn=rnn).train()
+    x, state = some_x(model.cell, 6, 5), some_state(model.cell, 5)
+    out = model(x, state)
+    for x_t, z_t, h_t in zip(x, out.z, out.hidden, strict=True):
+        state = model.cell.rnn(x_t, z_t, state)
+        assert_close(model.cell.hidden(state), h_t, **tight)
+
+
+@pytest.mark.parametrize("options", PATHS, ids=str)
+def test_in_evaluation_nothing_is_dropped(options):
+    with_dropout, without = (small_model(dropout=dropout, **options).eval() for dropout in (0.5, 0.0))
+    x, noise = some_x(without.cell, 5, 2), some_noise(without.cell, 5, 2)
+    assert_close(tuple(with_dropout(x, None, noise)), tuple(without(x, None, noise)), **exact)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("codes", [5, 50], ids=["more steps than codes", "more codes than steps"])
+@pytest.mark.parametrize("x, sentence", [
+    (lambda codes: torch.full((4, 2), codes), "x holds codes from {0} to {0}; this model knows 0 to"),
+    (lambda codes: torch.full((4, 2), -1), "x holds codes from -1 to -1; this model knows 0 to"),
+    (lambda codes: torch.zeros(4, 2), "x must hold int64 codes, not torch.float32"),
+    (lambda codes: torch.zeros(4, dtype=torch.int64), r"at least one step of one sequence, .* not \(4,\)"),
+    (lambda codes: torch.zeros(0, 2, dtype=torch.int64), r"at least one step of one sequence, .* not \(0, 2\)"),
+    (lambda codes: torch.zeros(4, 0, dtype=torch.int64), r"at least one step of one sequence, .* not \(4, 0\)"),
+], ids=["too large", "negative", "floats", "no batch", "no steps", "no sequences"])
+def test_codes_of_the_wrong_type_or_shape_are_refused(codes, x, sentence):
+    with pytest.raises(ValueError, match=sentence.format(codes)):
+        small_model(codes)(x(codes))
+
+
+@pytest.mark.parametrize("options, shape, sentence", [
+    ({"emission": "gaussian"}, (4, 2, 6), r"real vectors of size 5, not torch.float64 \(4, 2, 6\)"),
+    ({"emission": "bernoulli"}, (4, 2, 6), r"real vectors of size 5, not torch.float64 \(4, 2, 6\)"),
+])
+def test_vectors_of_the_wrong_size_are_refused(options, shape, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        small_model(**options)(torch.zeros(shape).double())
