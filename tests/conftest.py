@@ -2,5 +2,7 @@
 
 from hypothesis import settings
 
-settings.register_profile("same every time", derandomize=True, deadline=None, max_examples=25, report_multiple_bugs=False)
+settings.register_profile(
+    "same every time", derandomize=True, deadline=None, max_examples=25, report_multiple_bugs=False
+)
 settings.load_profile("same every time")

@@ -177,8 +177,10 @@ def test_the_emission_sees_x_through_z_alone_and_the_prior_not_at_all(rnn, emiss
     (features,) = seen
 
     def jacobian(of, wrt):
-        rows = [torch.autograd.grad(part, wrt, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
-                for part in of.flatten()]
+        rows = [
+            torch.autograd.grad(part, wrt, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
+            for part in of.flatten()
+        ]
         return torch.stack(rows).view(of.numel(), -1)
 
     assert (jacobian(torch.cat(step.posterior), features) != 0).any(1).all()
@@ -206,7 +208,7 @@ def transparent_cell(**options) -> VRNNCell:
     with torch.no_grad():
         for linear, h_begins in ((cell.prior_net[0], 0), (cell.posterior_net[0], 4), (cell.emission_net[0], 0)):
             linear.weight.zero_(), linear.bias.zero_()
-            linear.weight[:4, h_begins:h_begins + 4] = torch.eye(4)
+            linear.weight[:4, h_begins : h_begins + 4] = torch.eye(4)
     return cell
 
 
@@ -255,46 +257,80 @@ def test_the_layer_above_sees_a_dropped_h():
 # What is refused
 
 
-@pytest.mark.parametrize("options", [
-    {"input_size": 0}, {"hidden_size": 0}, {"latent_size": 0}, {"embedding_size": -1}, {"num_layers": 0}, {"depth": 0},
-    {"dropout": 1.0}, {"dropout": -0.1}, {"dropout": float("nan")},
-], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"input_size": 0},
+        {"hidden_size": 0},
+        {"latent_size": 0},
+        {"embedding_size": -1},
+        {"num_layers": 0},
+        {"depth": 0},
+        {"dropout": 1.0},
+        {"dropout": -0.1},
+        {"dropout": float("nan")},
+    ],
+    ids=str,
+)
 def test_sizes_that_make_no_model_are_refused(options):
-    (name, value), = options.items()
+    ((name, value),) = options.items()
     with pytest.raises(ValueError, match=rf"at least 1 and 0 <= dropout < 1: .*'{name}': {value}"):
         VRNNCell(**options)
 
 
-@pytest.mark.parametrize("options, sentence", [
-    ({"rnn": "GRU"}, "rnn must be one of gru, lstm, rnn, not 'GRU'"),
-    ({"emission": "poisson"}, "emission must be one of categorical, bernoulli, gaussian, not 'poisson'"),
-    ({"characters": 0}, "characters=0: one or more"),
-    ({"emission": "gaussian", "characters": 2}, "characters=2: .* more than one only for codes"),
-])
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"rnn": "GRU"}, "rnn must be one of gru, lstm, rnn, not 'GRU'"),
+        ({"emission": "poisson"}, "emission must be one of categorical, bernoulli, gaussian, not 'poisson'"),
+        ({"characters": 0}, "characters=0: one or more"),
+        ({"emission": "gaussian", "characters": 2}, "characters=2: .* more than one only for codes"),
+    ],
+)
 def test_unknown_kinds_are_refused(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         VRNNCell(**options)
 
 
-@pytest.mark.parametrize("options, x, sentence", [
-    ({}, torch.tensor([1, 5]), "x holds codes from 1 to 5; this model knows 0 to 4"),
-    ({}, torch.tensor([-1, 4]), "x holds codes from -1 to 4; this model knows 0 to 4"),
-    ({}, torch.tensor([1.0, 2.0]), "x must hold int64 codes, not torch.float32"),
-    ({}, torch.tensor([1, 2], dtype=torch.int32), "x must hold int64 codes, not torch.int32"),
-    ({"characters": 3}, torch.tensor([[1, 2]]), r"must end in an axis of 3 characters, but its shape is \(1, 2\)"),
-    ({"emission": "gaussian"}, torch.zeros(2, 4), r"real vectors of size 5, not torch.float32 \(2, 4\)"),
-    ({"emission": "bernoulli"}, torch.ones(2, 5).long(), r"real vectors of size 5, not torch.int64 \(2, 5\)"),
-])
+@pytest.mark.parametrize(
+    "options, x, sentence",
+    [
+        ({}, torch.tensor([1, 5]), "x holds codes from 1 to 5; this model knows 0 to 4"),
+        ({}, torch.tensor([-1, 4]), "x holds codes from -1 to 4; this model knows 0 to 4"),
+        ({}, torch.tensor([1.0, 2.0]), "x must hold int64 codes, not torch.float32"),
+        ({}, torch.tensor([1, 2], dtype=torch.int32), "x must hold int64 codes, not torch.int32"),
+        ({"characters": 3}, torch.tensor([[1, 2]]), r"must end in an axis of 3 characters, but its shape is \(1, 2\)"),
+        ({"emission": "gaussian"}, torch.zeros(2, 4), r"real vectors of size 5, not torch.float32 \(2, 4\)"),
+        ({"emission": "bernoulli"}, torch.ones(2, 5).long(), r"real vectors of size 5, not torch.int64 \(2, 5\)"),
+    ],
+)
 def test_an_x_of_the_wrong_type_or_size_is_refused(options, x, sentence):
     with pytest.raises(ValueError, match=sentence):
         small_cell(**options)(x)
 
 
-@given(st.sampled_from(RNNS), st.sampled_from(EMISSIONS), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4),
-       st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
+@given(
+    st.sampled_from(RNNS),
+    st.sampled_from(EMISSIONS),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 3),
+)
 def test_any_sizes_make_a_step_of_the_shapes_promised(rnn, emission, layers, depth, hidden, latent, embedding, batch):
-    cell = VRNNCell(5, hidden, latent, embedding_size=embedding, num_layers=layers, rnn=rnn, emission=emission[0],
-                    characters=emission[1], depth=depth).double()
+    cell = VRNNCell(
+        5,
+        hidden,
+        latent,
+        embedding_size=embedding,
+        num_layers=layers,
+        rnn=rnn,
+        emission=emission[0],
+        characters=emission[1],
+        depth=depth,
+    ).double()
     step = cell(some_x(cell, batch))
     assert step.z.shape == step.prior.mean.shape == step.posterior.log_std.shape == (batch, latent)
     assert step.hidden.shape == (batch, hidden)

@@ -87,7 +87,10 @@ def test_the_characters_of_a_step_are_drawn_independently_each_from_its_own_soft
     x = Categorical(logits.expand(20_000, 2, 3), 2).sample(temperature, torch.Generator().manual_seed(0))
     assert x.shape == (20_000, 2)
     first, second = (logits / temperature).softmax(-1)
-    assert chi_squared((3 * x[:, 0] + x[:, 1]).bincount(minlength=9), torch.outer(first, second).flatten()) < CHI_SQUARED_999[8]
+    assert (
+        chi_squared((3 * x[:, 0] + x[:, 1]).bincount(minlength=9), torch.outer(first, second).flatten())
+        < CHI_SQUARED_999[8]
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1, 2])
@@ -95,8 +98,10 @@ def test_bernoulli_samples_as_often_as_sigmoid_of_logits_over_temperature_says(t
     logits = torch.tensor([-1.5, 0.3, 2.0])
     x = Bernoulli(logits.expand(20_000, 3)).sample(temperature, torch.Generator().manual_seed(1))
     for column, p in zip(x.T, torch.sigmoid(logits / temperature), strict=True):
-        assert chi_squared(torch.stack([(column == 0).sum(), (column == 1).sum()]), torch.stack([1 - p, p])) \
+        assert (
+            chi_squared(torch.stack([(column == 0).sum(), (column == 1).sum()]), torch.stack([1 - p, p]))
             < CHI_SQUARED_999[1]
+        )
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1, 2])
@@ -125,9 +130,16 @@ def test_a_tiny_temperature_gives_what_temperature_zero_gives(temperature):
     assert_close(Gaussian(logits, logits / 1000).sample(temperature), logits, rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize("distribution", [
-    Categorical(randn(50, 7)), Categorical(randn(20, 3, 7), 3), Bernoulli(randn(50, 3)), Gaussian(*randn(2, 50, 3)),
-], ids=["categorical", "three characters", "bernoulli", "gaussian"])
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        Categorical(randn(50, 7)),
+        Categorical(randn(20, 3, 7), 3),
+        Bernoulli(randn(50, 3)),
+        Gaussian(*randn(2, 50, 3)),
+    ],
+    ids=["categorical", "three characters", "bernoulli", "gaussian"],
+)
 def test_a_generator_fixes_the_sample(distribution):
     draws = [distribution.sample(generator=torch.Generator().manual_seed(seed)) for seed in (7, 7, 8)]
     assert_close(draws[0], draws[1], **exact)

@@ -71,10 +71,12 @@ def test_rsample_is_mean_plus_std_times_noise_with_both_gradients(shape, seed):
 def test_samples_have_the_mean_and_the_deviation():
     n = 100_000
     distribution = DiagonalGaussian(torch.tensor([-1.0, 5.0]).expand(n, 2), torch.tensor([0.7, -2.0]).expand(n, 2))
-    for sample, scale in [(distribution.rsample(generator=torch.Generator().manual_seed(0)), 1.0),
-                          (distribution.sample(generator=torch.Generator().manual_seed(1)), 1.0),
-                          (distribution.sample(0.5, torch.Generator().manual_seed(2)), 0.5),
-                          (distribution.sample(2.0, torch.Generator().manual_seed(3)), 2.0)]:
+    for sample, scale in [
+        (distribution.rsample(generator=torch.Generator().manual_seed(0)), 1.0),
+        (distribution.sample(generator=torch.Generator().manual_seed(1)), 1.0),
+        (distribution.sample(0.5, torch.Generator().manual_seed(2)), 0.5),
+        (distribution.sample(2.0, torch.Generator().manual_seed(3)), 2.0),
+    ]:
         whitened = (sample - distribution.mean) / distribution.log_std.exp() / scale
         # Four standard errors: 1 / sqrt(n) of a mean, sqrt(2 / n) of a variance.
         assert whitened.mean(0).abs().max() < 4 / math.sqrt(n)
@@ -99,8 +101,11 @@ def test_sample_carries_no_gradient(temperature):
 def test_a_generator_fixes_the_noise_and_leaves_the_global_one_alone():
     distribution = gaussian((4, 3))
     before = torch.get_rng_state()
-    draws = [draw(generator=torch.Generator().manual_seed(seed))
-             for draw in (distribution.rsample, distribution.sample) for seed in (7, 7, 8)]
+    draws = [
+        draw(generator=torch.Generator().manual_seed(seed))
+        for draw in (distribution.rsample, distribution.sample)
+        for seed in (7, 7, 8)
+    ]
     assert_close(torch.get_rng_state(), before, **exact)
     assert_close(draws[0], draws[1], **exact)
     assert_close(draws[3], draws[4], **exact)

@@ -14,8 +14,6 @@ from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
 from vrnn_tutorial.cell import VRNNCell
-from vrnn_tutorial.emission import Gaussian
-from vrnn_tutorial.gaussian import DiagonalGaussian
 from vrnn_tutorial.vrnn import VRNN, Output
 
 exact = {"rtol": 0, "atol": 0}
@@ -42,8 +40,11 @@ def some_x(cell: VRNNCell, *shape: int):
 def some_state(cell: VRNNCell, batch: int):
     def layer():
         h = torch.randn(batch, cell.hidden_size).double()
-        return (torch.tanh(h).requires_grad_(), (3 * h).requires_grad_()) if cell.kind == "lstm" else \
-            torch.tanh(h).requires_grad_()
+        return (
+            (torch.tanh(h).requires_grad_(), (3 * h).requires_grad_())
+            if cell.kind == "lstm"
+            else torch.tanh(h).requires_grad_()
+        )
 
     layers = tuple(layer() for _ in range(cell.num_layers))
     return layers[0] if cell.num_layers == 1 else layers
@@ -74,8 +75,10 @@ def stepped(model: VRNN, x, state, noise) -> Output:
 
     return Output(
         torch.stack([-step.emission.log_prob(x_t) for step, x_t in zip(steps, x, strict=True)]),
-        torch.stack([step.posterior.kl(step.prior) for step in steps]), state,
-        *(stack([getattr(step, name) for step in steps]) for name in ("prior", "posterior", "z", "hidden", "emission")))
+        torch.stack([step.posterior.kl(step.prior) for step in steps]),
+        state,
+        *(stack([getattr(step, name) for step in steps]) for name in ("prior", "posterior", "z", "hidden", "emission")),
+    )
 
 
 def gradients(outputs, inputs) -> list:
@@ -92,8 +95,11 @@ def assert_sequence_equals_stepping(model: VRNN, steps: int, batch: int, start: 
     ours, reference = model(x, state, noise), stepped(model, x, state, noise)
     assert_close(tuple(ours), tuple(reference), **tight)
     inputs = [*model.parameters(), noise, *tensors(state), *([] if cell.phi_x.takes_codes else [x])]
-    assert_close(gradients([getattr(ours, name) for name in fields], inputs),
-                 gradients([getattr(reference, name) for name in fields], inputs), **tight)
+    assert_close(
+        gradients([getattr(ours, name) for name in fields], inputs),
+        gradients([getattr(reference, name) for name in fields], inputs),
+        **tight,
+    )
 
 
 # The sequence is the cell's steps
@@ -125,8 +131,17 @@ def test_the_gradient_by_hand_is_right_through_each_output_alone(fields, codes):
 @given(st.sampled_from(RNNS), st.sampled_from(EMISSIONS), *[st.integers(1, 3)] * 4, *[st.integers(1, 4)] * 3)
 def test_so_they_do_for_any_sizes(rnn, emission, layers, depth, steps, batch, hidden, latent, embedding):
     torch.manual_seed(0)
-    cell = VRNNCell(5, hidden, latent, embedding_size=embedding, num_layers=layers, rnn=rnn, emission=emission[0],
-                    characters=emission[1], depth=depth)
+    cell = VRNNCell(
+        5,
+        hidden,
+        latent,
+        embedding_size=embedding,
+        num_layers=layers,
+        rnn=rnn,
+        emission=emission[0],
+        characters=emission[1],
+        depth=depth,
+    )
     assert_sequence_equals_stepping(VRNN(cell).double(), steps, batch, True)
 
 
@@ -161,11 +176,13 @@ def test_gradients_agree_with_finite_differences(emission, characters, options, 
 
     def run(noise, x, *inputs):
         torch.manual_seed(2)  # the same dropout each time
-        values = iter(inputs[:len(leaves)])
-        layers = [tuple(next(values) for _ in tensors(layer)) if isinstance(layer, tuple) else next(values)
-                  for layer in ((state,) if cell.num_layers == 1 else state)]
+        values = iter(inputs[: len(leaves)])
+        layers = [
+            tuple(next(values) for _ in tensors(layer)) if isinstance(layer, tuple) else next(values)
+            for layer in ((state,) if cell.num_layers == 1 else state)
+        ]
         start = layers[0] if cell.num_layers == 1 else tuple(layers)
-        out = torch.func.functional_call(model, dict(zip(names, inputs[len(leaves):], strict=True)), (x, start, noise))
+        out = torch.func.functional_call(model, dict(zip(names, inputs[len(leaves) :], strict=True)), (x, start, noise))
         return tuple(tensors(tuple(out)))
 
     assert torch.autograd.gradcheck(run, (noise, x, *leaves, *parameters), fast_mode=True, raise_exception=False)
@@ -179,7 +196,9 @@ def jacobian_blocks(outputs, inputs):
     rows = []
     for output in outputs:
         weighted = (torch.randn_like(output) * output).sum()
-        gradient, = torch.autograd.grad(weighted, inputs, retain_graph=True, allow_unused=True, materialize_grads=True)
+        (gradient,) = torch.autograd.grad(
+            weighted, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
         rows.append((gradient != 0).flatten(1).any(1))
     return torch.stack(rows)
 
@@ -224,9 +243,11 @@ def test_two_halves_with_carried_state_are_the_whole(rnn, layers, emission, char
     for name in ("reconstruction", "kl", "z", "hidden"):
         assert_close(torch.cat([getattr(first, name), getattr(second, name)]), getattr(whole, name), **tight)
     inputs = [*model.parameters(), noise]
-    assert_close(gradients([whole.reconstruction, whole.kl], inputs),
-                 gradients([torch.cat([first.reconstruction, second.reconstruction]), torch.cat([first.kl, second.kl])],
-                           inputs), **tight)
+    assert_close(
+        gradients([whole.reconstruction, whole.kl], inputs),
+        gradients([torch.cat([first.reconstruction, second.reconstruction]), torch.cat([first.kl, second.kl])], inputs),
+        **tight,
+    )
 
 
 @pytest.mark.parametrize("options", PATHS, ids=str)
@@ -249,7 +270,11 @@ def test_a_given_state_matters_and_is_left_as_it_was(options):
 def test_batch_first_is_the_same_transposed(options, emission, characters, steps, batch):
     model = small_model(emission=emission, characters=characters, **options)
     batch_first = VRNN(model.cell, batch_first=True)
-    x, noise, state = some_x(model.cell, steps, batch), some_noise(model.cell, steps, batch), some_state(model.cell, batch)
+    x, noise, state = (
+        some_x(model.cell, steps, batch),
+        some_noise(model.cell, steps, batch),
+        some_state(model.cell, batch),
+    )
     ours, reference = batch_first(x.transpose(0, 1), state, noise.transpose(0, 1)), model(x, state, noise)
     for name in Output._fields:
         expected = tensors(getattr(reference, name))
@@ -298,7 +323,7 @@ def transparent_model(**options) -> VRNN:
     with torch.no_grad():
         for net, h_begins in ((cell.prior_net, 0), (cell.posterior_net, 4), (cell.emission_net, 0)):
             net[0].weight.zero_(), net[0].bias.zero_()
-            net[0].weight[:4, h_begins:h_begins + 4] = torch.eye(4)
+            net[0].weight[:4, h_begins : h_begins + 4] = torch.eye(4)
     return VRNN(cell).double()
 
 
@@ -339,23 +364,30 @@ def test_in_evaluation_nothing_is_dropped(options):
 
 
 @pytest.mark.parametrize("codes", [5, 50], ids=["more steps than codes", "more codes than steps"])
-@pytest.mark.parametrize("x, sentence", [
-    (lambda codes: torch.full((4, 2), codes), "x holds codes from {0} to {0}; this model knows 0 to"),
-    (lambda codes: torch.full((4, 2), -1), "x holds codes from -1 to -1; this model knows 0 to"),
-    (lambda codes: torch.zeros(4, 2), "x must hold int64 codes, not torch.float32"),
-    (lambda codes: torch.zeros(4, dtype=torch.int64), r"at least one step of one sequence, .* not \(4,\)"),
-    (lambda codes: torch.zeros(0, 2, dtype=torch.int64), r"at least one step of one sequence, .* not \(0, 2\)"),
-    (lambda codes: torch.zeros(4, 0, dtype=torch.int64), r"at least one step of one sequence, .* not \(4, 0\)"),
-], ids=["too large", "negative", "floats", "no batch", "no steps", "no sequences"])
+@pytest.mark.parametrize(
+    "x, sentence",
+    [
+        (lambda codes: torch.full((4, 2), codes), "x holds codes from {0} to {0}; this model knows 0 to"),
+        (lambda codes: torch.full((4, 2), -1), "x holds codes from -1 to -1; this model knows 0 to"),
+        (lambda codes: torch.zeros(4, 2), "x must hold int64 codes, not torch.float32"),
+        (lambda codes: torch.zeros(4, dtype=torch.int64), r"at least one step of one sequence, .* not \(4,\)"),
+        (lambda codes: torch.zeros(0, 2, dtype=torch.int64), r"at least one step of one sequence, .* not \(0, 2\)"),
+        (lambda codes: torch.zeros(4, 0, dtype=torch.int64), r"at least one step of one sequence, .* not \(4, 0\)"),
+    ],
+    ids=["too large", "negative", "floats", "no batch", "no steps", "no sequences"],
+)
 def test_codes_of_the_wrong_type_or_shape_are_refused(codes, x, sentence):
     with pytest.raises(ValueError, match=sentence.format(codes)):
         small_model(codes)(x(codes))
 
 
-@pytest.mark.parametrize("options, shape, sentence", [
-    ({"emission": "gaussian"}, (4, 2, 6), r"real vectors of size 5, not torch.float64 \(4, 2, 6\)"),
-    ({"emission": "bernoulli"}, (4, 2, 6), r"real vectors of size 5, not torch.float64 \(4, 2, 6\)"),
-])
+@pytest.mark.parametrize(
+    "options, shape, sentence",
+    [
+        ({"emission": "gaussian"}, (4, 2, 6), r"real vectors of size 5, not torch.float64 \(4, 2, 6\)"),
+        ({"emission": "bernoulli"}, (4, 2, 6), r"real vectors of size 5, not torch.float64 \(4, 2, 6\)"),
+    ],
+)
 def test_vectors_of_the_wrong_size_are_refused(options, shape, sentence):
     with pytest.raises(ValueError, match=sentence):
         small_model(**options)(torch.zeros(shape).double())
