@@ -1,0 +1,266 @@
+"""Tests of vrnn_tutorial/bounds.py, on models whose exact log p(x) is known.
+
+A VAE with linear nets and a Gaussian emission of constant deviation s is probabilistic principal component analysis:
+x = W z + b + s noise, so p(x) = N(b, W W^T + s^2 I), and p(z | x) = N(M^-1 W^T (x - b), s^2 M^-1), M = W^T W + s^2 I
+(Tipping and Bishop 1999, "Probabilistic Principal Component Analysis"). With orthogonal columns in W, M is diagonal,
+so that the encoder can be the exact posterior; then every importance weight is p(x), whatever z was drawn.
+"""
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.distributions import MultivariateNormal, Normal
+from torch.testing import assert_close
+
+from vrnn_tutorial.bounds import Linear, iwae, log_weights, loss
+from vrnn_tutorial.cell import VRNNCell
+from vrnn_tutorial.char_rnn import CharRNN
+from vrnn_tutorial.gaussian import DiagonalGaussian
+from vrnn_tutorial.vae import VAE
+from vrnn_tutorial.vrnn import VRNN
+
+tight = {"rtol": 1e-10, "atol": 1e-10}
+S = 0.6  # the emission's deviation
+W = torch.tensor([[0.8, 0.5], [0.8, -0.5], [-0.4, 1.0], [0.4, 1.0]]).double() @ torch.diag(
+    torch.tensor([1.0, 0.7]).double()
+)
+B = torch.tensor([0.3, -0.2, 1.0, 0.0]).double()
+M = W.T @ W + S**2 * torch.eye(2).double()
+
+
+def log_p(x):
+    """Exact log p(x) of principal_components(), in nats."""
+    return MultivariateNormal(B, W @ W.T + S**2 * torch.eye(4).double()).log_prob(x)
+
+
+def true_posterior(x) -> DiagonalGaussian:
+    mean = (x - B) @ W @ M.inverse()
+    return DiagonalGaussian(mean, (S**2 / M.diag()).log().div(2).expand_as(mean))
+
+
+def principal_components(shift: float = 0.0, widening: float = 0.0) -> VAE:
+    """The VAE of the docstring; its encoder's means are off by `shift`, its log deviations by `widening`."""
+    model = VAE(4, latent_size=2, emission="gaussian", depth=1).double()
+    encoder, decoder = model.posterior_net[0], model.emission_net[0]
+    with torch.no_grad():
+        decoder.weight.copy_(torch.cat([W, torch.zeros(4, 2)]))
+        decoder.bias.copy_(torch.cat([B, torch.full((4,), math.log(S), dtype=torch.float64)]))
+        encoder.weight.copy_(torch.cat([M.inverse() @ W.T, torch.zeros(2, 4)]))
+        posterior = true_posterior(torch.zeros(4).double())
+        encoder.bias.copy_(torch.cat([posterior.mean + shift, posterior.log_std + widening]))
+    return model
+
+
+def some_x(*shape: int):
+    """Drawn from principal_components()."""
+    z, noise = torch.randn(*shape, 2).double(), torch.randn(*shape, 4).double()
+    return z @ W.T + B + S * noise
+
+
+def exact_elbo(model: VAE, x):
+    """The ELBO with its expectation over z worked out: the loss is a quadratic of the noise, whose mean over
+    N(0, 1) is its mean over -1 and +1 (two-point Gauss-Hermite quadrature).
+    """
+    signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=2))).double()
+    outs = [model(x, noise.expand(len(x), 2)) for noise in signs]
+    return torch.stack([-out.reconstruction - out.kl for out in outs]).mean(0)
+
+
+# The ELBO and the importance-weighted bound of a VAE
+
+
+def test_the_columns_of_w_are_orthogonal():
+    assert_close(M, torch.diag(M.diag()), **tight)
+
+
+@given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 1000))
+def test_with_the_exact_posterior_every_draw_gives_log_p(batch, samples, seed):
+    torch.manual_seed(seed)
+    model, x = principal_components(), some_x(batch)
+    assert_close(iwae(model, x, samples), log_p(x), **tight)
+    assert_close(log_weights(model(x)), log_p(x), **tight)
+    assert_close(exact_elbo(model, x), log_p(x), **tight)
+
+
+@pytest.mark.parametrize("shift, widening", [(0.5, 0.0), (0.0, 0.7), (0.0, -0.7), (-0.3, 0.4)])
+def test_with_another_encoder_the_elbo_is_too_low_by_its_kl_from_the_true_posterior(shift, widening):
+    torch.manual_seed(0)
+    model, x = principal_components(shift, widening), some_x(6)
+    gap = model.posterior(x).kl(true_posterior(x))
+    assert gap.min() > 0.1
+    assert_close(exact_elbo(model, x), log_p(x) - gap, **tight)
+
+
+def test_iwae_is_the_elbo_at_one_sample_rises_with_more_and_tends_to_log_p():
+    model = principal_components(0.3, 0.5)
+    torch.manual_seed(0)
+    x = some_x(1)
+    generator = torch.Generator().manual_seed(0)
+    means, errors = [], []
+    for samples in (1, 2, 4, 16, 256):
+        bound = torch.cat([iwae(model, x.expand(2000, -1), samples, generator) for _ in range(2)])
+        means.append(bound.mean().item())
+        errors.append(bound.std().item() / math.sqrt(len(bound)))
+    assert abs(means[0] - exact_elbo(model, x).item()) < 4 * errors[0]
+    for lower, higher, a, b in zip(means, means[1:], errors, errors[1:], strict=False):
+        assert higher - lower > 4 * math.hypot(a, b)
+    assert abs(means[-1] - log_p(x).item()) < 0.01 < log_p(x).item() - means[-2]
+
+
+def test_each_x_is_bounded_by_its_own_samples():
+    torch.manual_seed(0)
+    model, x = principal_components(0.3, 0.5), some_x(3)
+    bound = iwae(model, x, 10_000, torch.Generator().manual_seed(0))
+    assert (log_p(x)[:, None] - log_p(x)).abs().add(torch.eye(3)).min() > 0.1  # so they cannot be confounded
+    assert_close(bound, log_p(x), rtol=0, atol=0.03)
+
+
+def test_a_generator_fixes_the_bound():
+    model, x = principal_components(0.3, 0.5), torch.ones(2, 4).double()
+    bounds = [iwae(model, x, 3, torch.Generator().manual_seed(seed)) for seed in (4, 4, 5)]
+    assert_close(bounds[0], bounds[1], rtol=0, atol=0)
+    assert (bounds[0] != bounds[2]).all()
+
+
+@pytest.mark.parametrize("samples", [0, -1])
+def test_fewer_than_one_sample_is_refused(samples):
+    with pytest.raises(ValueError, match=f"samples must be at least 1, not {samples}"):
+        iwae(principal_components(), torch.ones(2, 4).double(), samples)
+
+
+# The bound of a VRNN: its steps must be summed before samples are averaged
+
+
+def linear_vrnn(batch_first: bool) -> VRNN:
+    """A VRNN with h driven by x alone, and linear in its nets: x_t = a z_t + S noise, z_t = A h_{t-1} + noise.
+
+    phi_x and phi_z are made linear by a bias of 30, far above the bend of their ELU.
+    """
+    torch.manual_seed(0)
+    cell = VRNNCell(2, 3, 2, embedding_size=2, emission="gaussian").double()
+    a, prior_weight = torch.tensor([1.5, -0.8]).double(), torch.randn(2, 3).double()
+    variance = 1 / (1 + a**2 / S**2)  # of z_t given x_t
+    eye, zeros = torch.eye(2).double(), torch.zeros
+    with torch.no_grad():
+        cell.phi_x.embedding.weight.copy_(eye), cell.phi_x.embedding.bias.zero_()
+        cell.phi_x.net[0][0].weight.copy_(eye), cell.phi_x.net[0][0].bias.fill_(30.0)
+        cell.phi_z[0][0].weight.copy_(torch.cat([eye, zeros(1, 2)])), cell.phi_z[0][0].bias.fill_(30.0)
+        cell.prior_net[0].weight.copy_(torch.cat([prior_weight, zeros(2, 3)])), cell.prior_net[0].bias.zero_()
+        # [h, phi_z]: the mean is a z.
+        cell.emission_net[0].weight.zero_()[:2, 3:5] = torch.diag(a)
+        cell.emission_net[0].bias.copy_(torch.cat([-30 * a, torch.full((2,), math.log(S), dtype=torch.float64)]))
+        # [phi_x, h]: the exact posterior, variance (A h + a x / S^2).
+        weight = torch.cat([torch.diag(a / S**2), prior_weight], 1) * variance[:, None]
+        cell.posterior_net[0].weight.copy_(torch.cat([weight, zeros(2, 5)]))
+        cell.posterior_net[0].bias.copy_(torch.cat([-30 * variance * a / S**2, variance.log() / 2]))
+        cell.rnn_cells[0].weight_ih[:, 2:] = 0  # h does not hear z
+    return VRNN(cell, batch_first)
+
+
+def log_p_of_sequences(model: VRNN, x):
+    """Exact log p(x_1, ..., x_T) of linear_vrnn(), x: (T, B, 2). In nats per sequence, (B,)."""
+    cell = model.cell
+    a = cell.emission_net[0].weight[:2, 3:5].diag()
+    h, total = torch.zeros(x.shape[1], 3).double(), 0
+    for x_t in x:
+        mean = a * (h @ cell.prior_net[0].weight[:2].T)
+        total = total + Normal(mean, (a**2 + S**2).sqrt()).log_prob(x_t).sum(-1)
+        h = cell.rnn_cells[0](torch.cat([x_t + 30, torch.zeros(len(h), 3)], 1), h)
+    return total
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("steps, batch, samples", [(3, 3, 1), (3, 3, 3), (2, 5, 4), (6, 1, 2)])
+def test_with_the_exact_posterior_a_vrnns_bound_is_log_p_of_each_sequence(steps, batch, samples, batch_first):
+    model = linear_vrnn(batch_first)
+    x = torch.randn(steps, batch, 2).double()
+    bound = iwae(model, x.transpose(0, 1) if batch_first else x, samples)
+    assert_close(bound, log_p_of_sequences(model, x), rtol=1e-8, atol=1e-8)
+
+
+def test_with_another_encoder_a_vrnns_bound_tends_to_log_p():
+    model = linear_vrnn(False)
+    with torch.no_grad():
+        model.cell.posterior_net[0].bias += torch.tensor([0.3, -0.3, 0.3, 0.3])
+    torch.manual_seed(1)
+    x = torch.randn(3, 2, 2).double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        one, many = (
+            iwae(model, x.repeat_interleave(20, 1), samples, generator).view(2, 20).mean(1) for samples in (1, 500)
+        )
+    assert (log_p_of_sequences(model, x) - one).min() > 0.2
+    assert_close(many, log_p_of_sequences(model, x), rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_vrnn_of_codes_has_one_bound_per_sequence(k):
+    """Worked out from outputs of its own: the samples of a sequence are neighbours in the batch."""
+    torch.manual_seed(0)
+    model = VRNN(VRNNCell(5, 4, 3, embedding_size=6, characters=k)).double()
+    x = torch.randint(5, (4, 2) if k == 1 else (4, 2, k))
+    noise = torch.randn(4, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weights = []
+    for column in range(6):
+        out = model(x[:, column // 3, None], noise=noise[:, column, None])
+        p, q = (Normal(d.mean, d.log_std.exp()).log_prob(out.z).sum() for d in (out.prior, out.posterior))
+        weights.append((p - q - out.reconstruction.sum()).exp())
+    expected = torch.stack(weights).view(2, 3).mean(1).log()
+    assert_close(iwae(model, x, 3, torch.Generator().manual_seed(0)), expected, **tight)
+
+
+# The training loss
+
+
+def losses(reconstruction, kl) -> SimpleNamespace:
+    return SimpleNamespace(reconstruction=torch.tensor(reconstruction), kl=torch.tensor(kl, requires_grad=True))
+
+
+def test_the_loss_is_the_mean_reconstruction_and_the_weighted_mean_kl():
+    out = losses([[1.0, 2.0, 3.0], [4.0, 5.0, 9.0]], [[0.5, 0.5, 0.5], [0.5, 0.5, 2.0]])
+    assert_close(loss(out), torch.tensor(4.0 + 0.75))
+    assert_close(loss(out, kl_weight=0.2), torch.tensor(4.0 + 0.15))
+    assert_close(loss(out, kl_weight=0.0), torch.tensor(4.0))
+
+
+@pytest.mark.parametrize("kl_weight", [1.0, 0.5])
+def test_free_bits_are_a_floor_under_the_mean_kl_in_bits(kl_weight):
+    # The mean is 1 nat, or 1.44 bits, though one step has more and one less.
+    out = losses([3.0, 5.0], [0.25, 1.75])
+    for bits, floor in [(0.0, 1.0), (1.0, 1.0), (1.44, 1.0), (1.45, 1.45 * math.log(2)), (3.0, 3 * math.log(2))]:
+        assert_close(loss(out, kl_weight, bits), torch.tensor(4 + kl_weight * floor))
+
+
+@pytest.mark.parametrize("bits, slope", [(1.4, 0.5), (1.5, 0.0)])
+def test_below_the_free_bits_the_kl_has_no_gradient_and_above_its_whole_one(bits, slope):
+    out = losses([3.0, 5.0], [0.25, 1.75])
+    (gradient,) = torch.autograd.grad(loss(out, free_bits=bits), out.kl)
+    assert_close(gradient, torch.full((2,), slope))
+
+
+@pytest.mark.parametrize("make", [VAE, VRNN, CharRNN])
+def test_the_loss_of_each_model_is_minus_its_elbo_per_step(make):
+    torch.manual_seed(0)
+    model = make()
+    x = torch.rand(7, 64).round() if make is VAE else torch.randint(128, (5, 7))
+    out = model(x)
+    assert_close(loss(out), (out.reconstruction + out.kl).sum() / out.kl.numel())
+    assert (loss(out, 0.5) < loss(out)) == (make is not CharRNN)
+
+
+@given(st.floats(-5, 5), st.floats(-5, 5), st.integers(1, 1000), st.integers(0, 3000))
+def test_a_linear_schedule_goes_from_start_to_stop_and_stays(start, stop, updates, update):
+    schedule = Linear(start, stop, updates)
+    assert schedule(0) == start
+    expected = stop if update >= updates else start + (stop - start) * update / updates
+    assert schedule(update) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_linear_annealing_of_the_kl_weight():
+    weight = Linear(0.0, 1.0, 200)
+    assert [weight(update) for update in (0, 50, 100, 200, 201, 5000)] == [0, 0.25, 0.5, 1, 1, 1]

@@ -1,0 +1,186 @@
+"""Tests of vrnn_tutorial/char_rnn.py: the control must be the VRNN without z, and no more."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from vrnn_tutorial.cell import VRNNCell
+from vrnn_tutorial.char_rnn import CharRNN
+from vrnn_tutorial.vrnn import VRNN
+
+exact = {"rtol": 0, "atol": 0}
+tight = {"rtol": 1e-10, "atol": 1e-10}
+RNNS = ["gru", "lstm", "rnn"]
+EMISSIONS = [("categorical", 1), ("categorical", 3), ("bernoulli", 1), ("gaussian", 1)]
+
+
+def small_model(codes: int = 5, **options) -> CharRNN:
+    torch.manual_seed(0)
+    return CharRNN(codes, 4, embedding_size=6, **options).double()
+
+
+def some_x(model: CharRNN, *shape: int):
+    if not model.phi_x.takes_codes:
+        x = torch.randn(*shape, model.phi_x.input_size).double()
+        return x if model.emission_kind == "gaussian" else (x > 0).double()
+    return torch.randint(model.phi_x.input_size, shape if model.characters == 1 else (*shape, model.characters))
+
+
+def some_state(model: CharRNN, batch: int):
+    h, c = torch.randn(2, model.num_layers, batch, model.hidden_size).double().unbind()
+    return (torch.tanh(h), c) if model.kind == "lstm" else torch.tanh(h)
+
+
+def test_one_control_has_the_vrnns_width_and_one_its_number_of_parameters():
+    same_width, same_count = (
+        sum(parameter.numel() for parameter in CharRNN(**options).parameters())
+        for options in ({}, {"hidden_size": 120})
+    )
+    assert same_width == 45_632
+    assert abs(same_count - 95_104) < 0.01 * 95_104
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("emission, characters", EMISSIONS)
+@pytest.mark.parametrize("rnn", RNNS)
+def test_it_is_a_vrnn_whose_z_is_not_listened_to(rnn, emission, characters, layers):
+    """The VRNN with the control's weights, and zeros where z would come in."""
+    options = {"rnn": rnn, "emission": emission, "characters": characters, "num_layers": layers}
+    control = small_model(**options)
+    vrnn = VRNN(VRNNCell(5, 4, 3, embedding_size=6, **options)).double()
+    cell = vrnn.cell
+    with torch.no_grad():
+        cell.phi_x.load_state_dict(control.phi_x.state_dict())
+        cell.emission_net[0].weight.zero_()[:, :4] = control.emission_net[0].weight
+        cell.emission_net[0].bias.copy_(control.emission_net[0].bias)
+        for i, layer in enumerate(cell.rnn_cells):
+            for name, parameter in layer.named_parameters():
+                weight = getattr(control.layers, f"{name}_l{i}")
+                parameter.zero_()[tuple(slice(size) for size in weight.shape)] = weight
+    x, state = some_x(control, 5, 2), some_state(control, 2)
+    layers_of = list(zip(*state, strict=True)) if rnn == "lstm" else list(state)
+    reference = vrnn(x, layers_of[0] if layers == 1 else tuple(layers_of))
+    ours = control(x, state)
+    assert_close(ours.reconstruction, reference.reconstruction, **tight)
+    assert_close(ours.hidden, reference.hidden, **tight)
+    assert_close(tuple(ours.emission), tuple(reference.emission), **tight)
+    assert_close(ours.kl, torch.zeros(5, 2).double(), **exact)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("emission, characters", EMISSIONS)
+@pytest.mark.parametrize("rnn", RNNS)
+def test_the_sequence_equals_stepping(rnn, emission, characters, layers):
+    model = small_model(rnn=rnn, emission=emission, characters=characters, num_layers=layers, depth=2)
+    x = some_x(model, 5, 2)
+    out, state = model(x), model.zero_state(torch.ones(2, 1).double())
+    for t in range(5):
+        assert_close(out.reconstruction[t], -model.emission(model.hidden(state)).log_prob(x[t]), **tight)
+        state = model.rnn(x[t], state)
+        assert_close(out.hidden[t], model.hidden(state), **tight)
+    assert_close(out.state, state, **tight)
+
+
+@pytest.mark.parametrize("rnn", RNNS)
+def test_the_first_step_is_scored_from_zeros(rnn):
+    model = small_model(rnn=rnn)
+    x = some_x(model, 3, 2)
+    logits = model.emission_net(torch.zeros(4).double())
+    assert_close(model(x).reconstruction[0], -logits.log_softmax(0)[x[0]], **tight)
+
+
+@pytest.mark.parametrize("options", [{}, {"rnn": "lstm", "num_layers": 2}], ids=str)
+def test_the_emission_is_blind_to_the_present(options):
+    model = small_model(**options)
+    features = []  # phi_x(x): codes carry no gradient
+    model.phi_x.register_forward_hook(lambda module, arguments, output: features.append(output))
+    out = model(some_x(model, 4, 2))
+    rows = []
+    for logits in out.emission.logits:
+        weighted = (torch.randn_like(logits) * logits).sum()
+        (gradient,) = torch.autograd.grad(weighted, features, retain_graph=True, materialize_grads=True)
+        rows.append((gradient != 0).flatten(1).any(1))
+    assert_close(torch.stack(rows), torch.ones(4, 4).tril(-1).bool())
+
+
+@given(st.sampled_from(RNNS), st.sampled_from(EMISSIONS), *[st.integers(1, 3)] * 5)
+def test_two_parts_with_carried_state_are_the_whole_for_any_sizes(rnn, emission, layers, depth, first, second, batch):
+    model = small_model(rnn=rnn, emission=emission[0], characters=emission[1], num_layers=layers, depth=depth)
+    x = some_x(model, first + second, batch)
+    whole, start = model(x), model(x[:first])
+    rest = model(x[first:], start.state)
+    assert_close(torch.cat([start.reconstruction, rest.reconstruction]), whole.reconstruction, **tight)
+    assert_close(torch.cat([start.hidden, rest.hidden]), whole.hidden, **tight)
+    assert_close(rest.state, whole.state, **tight)
+
+
+@pytest.mark.parametrize("steps, batch", [(3, 3), (5, 2)])
+@pytest.mark.parametrize("emission, characters", EMISSIONS)
+def test_batch_first_is_the_same_transposed(emission, characters, steps, batch):
+    options = {"rnn": "lstm", "num_layers": 2, "emission": emission, "characters": characters}
+    model, batch_first = small_model(**options), small_model(batch_first=True, **options)
+    x, state = some_x(model, steps, batch), some_state(model, batch)
+    ours, reference = batch_first(x.transpose(0, 1), state), model(x, state)
+    for name in ("reconstruction", "kl", "hidden"):
+        assert_close(getattr(ours, name), getattr(reference, name).transpose(0, 1), **tight)
+    assert_close(ours.emission[0], reference.emission[0].transpose(0, 1), **tight)
+    assert_close(ours.state, reference.state, **tight)
+
+
+def test_in_training_the_emission_sees_a_dropped_h_and_the_recurrence_the_whole_one():
+    torch.manual_seed(0)
+    model = CharRNN(4, 4, embedding_size=4, emission="gaussian", dropout=0.5).double().train()
+    with torch.no_grad():
+        model.emission_net[0].weight.zero_()[:4] = torch.eye(4)  # the mean is the h that it sees
+        model.emission_net[0].bias.zero_()
+    x, state = some_x(model, 5, 100), some_state(model, 100)
+    out = model(x, state)
+    before = torch.cat([state, out.hidden[:-1]])
+    kept = out.emission.mean != 0
+    assert_close(out.emission.mean, 2 * before * kept)
+    assert abs(kept.double().mean() - 0.5) < 4 * 0.5 / math.sqrt(kept.numel())
+    model.eval()
+    assert_close(model(x, state).hidden, out.hidden, **exact)
+    assert_close(model(x, state).emission.mean, before, **tight)
+
+
+def test_in_training_upper_layers_see_a_dropped_h():
+    model = small_model(num_layers=2, dropout=0.5)
+    x = some_x(model, 5, 2)
+    whole, again = model.eval()(x).hidden, model.eval()(x).hidden
+    assert_close(whole, again, **exact)
+    assert ((model.train()(x).hidden - whole).abs() > 1e-3).any()
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"hidden_size": 0}, "at least 1 and 0 <= dropout < 1: .*'hidden_size': 0"),
+        ({"depth": 0}, "at least 1 and 0 <= dropout < 1: .*'depth': 0"),
+        ({"dropout": 1.0}, "at least 1 and 0 <= dropout < 1: .*'dropout': 1.0"),
+        ({"rnn": "GRU"}, "rnn must be one of gru, lstm, rnn, not 'GRU'"),
+        ({"emission": "poisson"}, "emission must be one of categorical, bernoulli, gaussian, not 'poisson'"),
+        ({"emission": "gaussian", "characters": 2}, "characters=2: .* more than one only for codes"),
+    ],
+)
+def test_sizes_and_kinds_that_make_no_model_are_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        CharRNN(**options)
+
+
+@pytest.mark.parametrize(
+    "x, sentence",
+    [
+        (torch.full((4, 2), 5), "x holds codes from 5 to 5; this model knows 0 to 4"),
+        (torch.zeros(4, 2), "x must hold int64 codes, not torch.float32"),
+        (torch.zeros(4, dtype=torch.int64), r"at least one step of one sequence, .* not \(4,\)"),
+        (torch.zeros(0, 2, dtype=torch.int64), r"at least one step of one sequence, .* not \(0, 2\)"),
+    ],
+)
+def test_an_x_of_the_wrong_type_or_shape_is_refused(x, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        small_model()(x)
