@@ -25,6 +25,62 @@ from vrnn_tutorial.vae import VAE
 from vrnn_tutorial.vrnn import VRNN
 
 tight = {"rtol": 1e-10, "atol": 1e-10}
+
+
+# The training loss
+
+
+def losses(reconstruction, kl) -> SimpleNamespace:
+    return SimpleNamespace(reconstruction=torch.tensor(reconstruction), kl=torch.tensor(kl, requires_grad=True))
+
+
+def test_the_loss_is_the_mean_reconstruction_and_the_weighted_mean_kl():
+    out = losses([[1.0, 2.0, 3.0], [4.0, 5.0, 9.0]], [[0.5, 0.5, 0.5], [0.5, 0.5, 2.0]])
+    assert_close(loss(out), torch.tensor(4.0 + 0.75))
+    assert_close(loss(out, kl_weight=0.2), torch.tensor(4.0 + 0.15))
+    assert_close(loss(out, kl_weight=0.0), torch.tensor(4.0))
+
+
+@pytest.mark.parametrize("kl_weight", [1.0, 0.5])
+def test_free_bits_are_a_floor_under_the_mean_kl_in_bits(kl_weight):
+    # The mean is 1 nat, or 1.44 bits, though one step has more and one less.
+    out = losses([3.0, 5.0], [0.25, 1.75])
+    for bits, floor in [(0.0, 1.0), (1.0, 1.0), (1.44, 1.0), (1.45, 1.45 * math.log(2)), (3.0, 3 * math.log(2))]:
+        assert_close(loss(out, kl_weight, bits), torch.tensor(4 + kl_weight * floor))
+
+
+@pytest.mark.parametrize("bits, slope", [(1.4, 0.5), (1.5, 0.0)])
+def test_below_the_free_bits_the_kl_has_no_gradient_and_above_its_whole_one(bits, slope):
+    out = losses([3.0, 5.0], [0.25, 1.75])
+    (gradient,) = torch.autograd.grad(loss(out, free_bits=bits), out.kl)
+    assert_close(gradient, torch.full((2,), slope))
+
+
+@pytest.mark.parametrize("make", [VAE, VRNN, CharRNN])
+def test_the_loss_of_each_model_is_minus_its_elbo_per_step(make):
+    torch.manual_seed(0)
+    model = make()
+    x = torch.rand(7, 64).round() if make is VAE else torch.randint(128, (5, 7))
+    out = model(x)
+    assert_close(loss(out), (out.reconstruction + out.kl).sum() / out.kl.numel())
+    assert (loss(out, 0.5) < loss(out)) == (make is not CharRNN)
+
+
+@given(st.floats(-5, 5), st.floats(-5, 5), st.integers(1, 1000), st.integers(0, 3000))
+def test_a_linear_schedule_goes_from_start_to_stop_and_stays(start, stop, updates, update):
+    schedule = Linear(start, stop, updates)
+    assert schedule(0) == start
+    expected = stop if update >= updates else start + (stop - start) * update / updates
+    assert schedule(update) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_linear_annealing_of_the_kl_weight():
+    weight = Linear(0.0, 1.0, 200)
+    assert [weight(update) for update in (0, 50, 100, 200, 201, 5000)] == [0, 0.25, 0.5, 1, 1, 1]
+
+
+# Models whose log p(x) is known
+
 S = 0.6  # the emission's deviation
 W = torch.tensor([[0.8, 0.5], [0.8, -0.5], [-0.4, 1.0], [0.4, 1.0]]).double() @ torch.diag(
     torch.tensor([1.0, 0.7]).double()
@@ -212,55 +268,3 @@ def test_a_vrnn_of_codes_has_one_bound_per_sequence(k):
         weights.append((p - q - out.reconstruction.sum()).exp())
     expected = torch.stack(weights).view(2, 3).mean(1).log()
     assert_close(iwae(model, x, 3, torch.Generator().manual_seed(0)), expected, **tight)
-
-
-# The training loss
-
-
-def losses(reconstruction, kl) -> SimpleNamespace:
-    return SimpleNamespace(reconstruction=torch.tensor(reconstruction), kl=torch.tensor(kl, requires_grad=True))
-
-
-def test_the_loss_is_the_mean_reconstruction_and_the_weighted_mean_kl():
-    out = losses([[1.0, 2.0, 3.0], [4.0, 5.0, 9.0]], [[0.5, 0.5, 0.5], [0.5, 0.5, 2.0]])
-    assert_close(loss(out), torch.tensor(4.0 + 0.75))
-    assert_close(loss(out, kl_weight=0.2), torch.tensor(4.0 + 0.15))
-    assert_close(loss(out, kl_weight=0.0), torch.tensor(4.0))
-
-
-@pytest.mark.parametrize("kl_weight", [1.0, 0.5])
-def test_free_bits_are_a_floor_under_the_mean_kl_in_bits(kl_weight):
-    # The mean is 1 nat, or 1.44 bits, though one step has more and one less.
-    out = losses([3.0, 5.0], [0.25, 1.75])
-    for bits, floor in [(0.0, 1.0), (1.0, 1.0), (1.44, 1.0), (1.45, 1.45 * math.log(2)), (3.0, 3 * math.log(2))]:
-        assert_close(loss(out, kl_weight, bits), torch.tensor(4 + kl_weight * floor))
-
-
-@pytest.mark.parametrize("bits, slope", [(1.4, 0.5), (1.5, 0.0)])
-def test_below_the_free_bits_the_kl_has_no_gradient_and_above_its_whole_one(bits, slope):
-    out = losses([3.0, 5.0], [0.25, 1.75])
-    (gradient,) = torch.autograd.grad(loss(out, free_bits=bits), out.kl)
-    assert_close(gradient, torch.full((2,), slope))
-
-
-@pytest.mark.parametrize("make", [VAE, VRNN, CharRNN])
-def test_the_loss_of_each_model_is_minus_its_elbo_per_step(make):
-    torch.manual_seed(0)
-    model = make()
-    x = torch.rand(7, 64).round() if make is VAE else torch.randint(128, (5, 7))
-    out = model(x)
-    assert_close(loss(out), (out.reconstruction + out.kl).sum() / out.kl.numel())
-    assert (loss(out, 0.5) < loss(out)) == (make is not CharRNN)
-
-
-@given(st.floats(-5, 5), st.floats(-5, 5), st.integers(1, 1000), st.integers(0, 3000))
-def test_a_linear_schedule_goes_from_start_to_stop_and_stays(start, stop, updates, update):
-    schedule = Linear(start, stop, updates)
-    assert schedule(0) == start
-    expected = stop if update >= updates else start + (stop - start) * update / updates
-    assert schedule(update) == pytest.approx(expected, abs=1e-12)
-
-
-def test_the_linear_annealing_of_the_kl_weight():
-    weight = Linear(0.0, 1.0, 200)
-    assert [weight(update) for update in (0, 50, 100, 200, 201, 5000)] == [0, 0.25, 0.5, 1, 1, 1]
