@@ -18,11 +18,15 @@ PRIME = "First Citizen:\n"
 
 
 def spread(model):
-    """Weights large enough for every part to matter: at first each distribution is nearly the same everywhere."""
+    """Weights large enough for every part to matter: at first each distribution is nearly the same everywhere.
+
+    Smaller where the model emits vectors, which would otherwise grow from step to step.
+    """
     torch.manual_seed(0)
+    scale = 0.5 if model.configuration["emission"] == "categorical" else 0.2
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * (0.5 if parameter.dim() > 1 else 0.1))
+            parameter.copy_(torch.randn_like(parameter) * (scale if parameter.dim() > 1 else 0.1))
     return model.double().eval()
 
 

@@ -117,6 +117,65 @@ def quiet_disk(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
+# What a batch is, and what it starts from
+
+
+@pytest.mark.parametrize(
+    "model",
+    [text_model, lambda: text_model(rnn="lstm", num_layers=2), lambda: text_model("CharRNN", rnn="lstm", num_layers=2)],
+    ids=["GRU", "two LSTM layers", "CharRNN, two LSTM layers"],
+)
+def test_a_stream_starts_where_it_stopped_detached(model):
+    model = model()
+    watch = Watch(model)
+    run(model, ContiguousStreams(CODES, 3, 6), 4)
+    assert watch.states[0] is None
+    for before, state in zip(watch.after, watch.states[1:], strict=False):
+        assert all(map(torch.equal, before, leaves(state))) and any(part.any() for part in before)
+    for column in torch.cat(watch.x).unbind(1):
+        assert "".join(map(chr, column)) in TEXT * 3
+
+
+def test_a_window_starts_from_zeros():
+    model = text_model()
+    watch = Watch(model)
+    run(model, RandomWindows(CODES, 3, 6), 3)
+    assert len(watch.states) == 3 and not any(
+        part.any() for state in watch.states if state is not None for part in leaves(state)
+    )
+
+
+def test_a_list_of_batches_is_gone_through_again_and_again():
+    model, batches = vector_model(), vectors(3)
+    watch = Watch(model)
+    run(model, batches, 7)
+    assert [next(i for i, b in enumerate(batches) if torch.equal(b, x)) for x in watch.x] == [0, 1, 2, 0, 1, 2, 0]
+
+
+def runs_out(batches: int) -> None:
+    with pytest.raises(ValueError, match=f"no batch for update {batches + 1}"):
+        run(vector_model(), iter(vectors(batches)) if batches else [], 5)
+
+
+@pytest.mark.parametrize("batches", [0, 2])
+def test_a_corpus_without_a_batch_and_an_iterator_that_is_used_up_end_the_run(batches):
+    """In another process, since what loops forever in C cannot be stopped from within."""
+    assert in_a_process_of_its_own(runs_out, batches) == 0
+
+
+def test_a_generator_without_end_will_do():
+    assert len(run(vector_model(), itertools.cycle(vectors(2)), 5)) == 5
+
+
+def test_a_corpus_brings_the_sources_batches_and_its_own_validation():
+    corpus = Corpus("fox", CODES.repeat(3))
+    model = text_model()
+    watch = Watch(model)
+    [record] = run(model, corpus, 1)
+    assert [x.shape for x in watch.x if len(x) == 300] == [(300, 64)]
+    assert record.validation == evaluate(model, corpus.validation, draws=1)
+
+
 # A step
 
 
@@ -242,65 +301,6 @@ def test_cosine():
     rate = Cosine(0.8, updates=110, warmup=10)
     expected = {0: 0.08, 4: 0.4, 9: 0.8, 10: 0.8, 60: 0.4, 85: 0.8 * 0.5 * (1 - math.sqrt(0.5)), 110: 0, 500: 0}
     assert {n: rate(n) for n in expected} == pytest.approx(expected, abs=1e-12)
-
-
-# What a batch is, and what it starts from
-
-
-@pytest.mark.parametrize(
-    "model",
-    [text_model, lambda: text_model(rnn="lstm", num_layers=2), lambda: text_model("CharRNN", rnn="lstm", num_layers=2)],
-    ids=["GRU", "two LSTM layers", "CharRNN, two LSTM layers"],
-)
-def test_a_stream_starts_where_it_stopped_detached(model):
-    model = model()
-    watch = Watch(model)
-    run(model, ContiguousStreams(CODES, 3, 6), 4)
-    assert watch.states[0] is None
-    for before, state in zip(watch.after, watch.states[1:], strict=False):
-        assert all(map(torch.equal, before, leaves(state))) and any(part.any() for part in before)
-    for column in torch.cat(watch.x).unbind(1):
-        assert "".join(map(chr, column)) in TEXT * 3
-
-
-def test_a_window_starts_from_zeros():
-    model = text_model()
-    watch = Watch(model)
-    run(model, RandomWindows(CODES, 3, 6), 3)
-    assert len(watch.states) == 3 and not any(
-        part.any() for state in watch.states if state is not None for part in leaves(state)
-    )
-
-
-def test_a_list_of_batches_is_gone_through_again_and_again():
-    model, batches = vector_model(), vectors(3)
-    watch = Watch(model)
-    run(model, batches, 7)
-    assert [next(i for i, b in enumerate(batches) if torch.equal(b, x)) for x in watch.x] == [0, 1, 2, 0, 1, 2, 0]
-
-
-def runs_out(batches: int) -> None:
-    with pytest.raises(ValueError, match=f"no batch for update {batches + 1}"):
-        run(vector_model(), iter(vectors(batches)) if batches else [], 5)
-
-
-@pytest.mark.parametrize("batches", [0, 2])
-def test_a_corpus_without_a_batch_and_an_iterator_that_is_used_up_end_the_run(batches):
-    """In another process, since what loops forever in C cannot be stopped from within."""
-    assert in_a_process_of_its_own(runs_out, batches) == 0
-
-
-def test_a_generator_without_end_will_do():
-    assert len(run(vector_model(), itertools.cycle(vectors(2)), 5)) == 5
-
-
-def test_a_corpus_brings_the_sources_batches_and_its_own_validation():
-    corpus = Corpus("fox", CODES.repeat(3))
-    model = text_model()
-    watch = Watch(model)
-    [record] = run(model, corpus, 1)
-    assert [x.shape for x in watch.x if len(x) == 300] == [(300, 64)]
-    assert record.validation == evaluate(model, corpus.validation, draws=1)
 
 
 # What a run reports and keeps

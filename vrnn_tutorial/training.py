@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from itertools import chain, islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,9 +96,14 @@ def train(model: nn.Module, corpus: Iterable[Tensor], *, updates: int = 2000, le
 def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, keep, device, progress):
     model, optimizer, seed = run.model, run.optimizer, run.settings["seed"]
     carries_state = getattr(corpus, "carries_state", False)
-    batches = islice(chain.from_iterable(repeat(corpus)), run.update, None)
+    batches = islice(_again_and_again(corpus), run.update, None)
+
+    def due():
+        return run.update % evaluate_every == 0 or run.update == updates or run.update in keep
+
     try:
-        if run.update == 0 and not run.history["validation"]:
+        # At the start; or where a run was left between a step and its validation.
+        if due() and run.update not in (entry["update"] for entry in run.history["validation"]):
             run.examine(validation, keep, seed)
             run.save()
         bar = tqdm(total=updates, initial=run.update, unit="update", disable=not progress)
@@ -128,9 +133,9 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                     seconds = time.perf_counter() - started
                     run.step_done(_detach(result.state) if carries_state else None, losses, norm, seconds,
                                   time.process_time() - processor)
-                due = run.update % evaluate_every == 0 or run.update == updates or run.update in keep
-                evaluation, text = run.examine(validation, keep, seed) if due else (None, None)
-                if due:
+                evaluation = text = None
+                if due():
+                    evaluation, text = run.examine(validation, keep, seed)
                     run.save()
                 speed = (x if x.dtype == torch.int64 else x[..., 0]).numel() / seconds
                 bar.set_postfix_str(f"{losses[0]:.3f} + KL {losses[1]:.3f} nats, {speed:,.0f} characters/s", refresh=False)
@@ -142,6 +147,16 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
         # Left early: by break, Ctrl-C, or an error in the caller's loop.
         run.save()
         raise
+
+
+def _again_and_again(corpus):
+    """Its batches without end; an end, if there is none in it, or if it was an iterator that is used up."""
+    found = True
+    while found:
+        found = False
+        for x in corpus:
+            found = True
+            yield x
 
 
 class _Run:
@@ -166,21 +181,24 @@ class _Run:
             self.history[name].append(value)
 
     def examine(self, validation, keep, seed):
-        """Validation ELBO and a sample of the weights as they are; keeps them if they are the best or asked for."""
-        evaluation = text = None
-        if validation is not None and len(validation):
-            streams = min(16, max(len(validation) // 1000, 1)) if validation.dim() == 1 else 1
-            evaluation = evaluate(self.model, validation, draws=1, streams=streams, seed=seed)
-            takes_codes = validation.dtype == torch.int64
-            text = "".join(generate(self.model, length=200, seed=seed)) if takes_codes else None
-            best = min((entry["loss"] for entry in self.history["validation"]), default=math.inf)
-            self.history["validation"].append({"update": self.update, "loss": evaluation.loss,
-                                               "reconstruction": evaluation.reconstruction, "kl": evaluation.kl,
-                                               "sample": text})
-            if self.out is not None and evaluation.loss < best:
-                save_checkpoint(self.out / "best.safetensors", self.model, update=self.update)
+        """Validation ELBO and a sample of the weights as they are; keeps them if they are the best or asked for.
+
+        The history hears of it last: what it tells has been done.
+        """
         if self.out is not None and self.update in keep:
             save_checkpoint(self.out / f"update-{self.update}.safetensors", self.model, update=self.update)
+        if validation is None or not len(validation):
+            return None, None
+        streams = min(16, max(len(validation) // 1000, 1)) if validation.dim() == 1 else 1
+        evaluation = evaluate(self.model, validation, draws=1, streams=streams, seed=seed)
+        takes_codes = validation.dtype == torch.int64
+        text = "".join(generate(self.model, length=200, seed=seed)) if takes_codes else None
+        best = min((entry["loss"] for entry in self.history["validation"]), default=math.inf)
+        if self.out is not None and evaluation.loss < best:
+            save_checkpoint(self.out / "best.safetensors", self.model, update=self.update)
+        self.saved = None
+        self.history["validation"].append({"update": self.update, "loss": evaluation.loss, "kl": evaluation.kl,
+                                           "reconstruction": evaluation.reconstruction, "sample": text})
         return evaluation, text
 
     def save(self):

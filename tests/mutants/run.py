@@ -4,7 +4,7 @@
     python tests/mutants/run.py -j 2 07 31  two at a time, and only the patches whose names start with 07 or 31
 
 A patch is `NN-name.patch`: comment lines that say what is wrong and what a user would suffer, one line that names the
-test files to run, and a small unified diff (`diff -U2`), made by hand or by `git diff`:
+test files to run, and a small unified diff with a line or two of context (`git diff -U1`):
 
     # The KL divergence with its arguments exchanged: zero where it should be, and wrong everywhere else.
     # tests: test_gaussian.py
@@ -88,6 +88,8 @@ def attempt(patch: Path | None, tests: list[str]) -> tuple[str, str]:
                 return "broken", f"does not apply: {applied.stderr.strip()}"
         # In front of everything that is installed: the copy must be what is imported.
         environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        # Loading the plugins of notebooks and browsers would take longer than most of the mutants live.
+        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         command = [sys.executable, __file__, "--in-copy", *(f"tests/{name}" for name in tests)]
         run = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     result = re.search(rf"^{RESULT}(.+)$", run.stdout, re.MULTILINE)
