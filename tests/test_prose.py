@@ -1,11 +1,14 @@
 """Prose that a reader can trust: its numbers are computed somewhere, its links lead somewhere, its words are spelled."""
 
+import ast
+import functools
 import json
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+from spellchecker import SpellChecker
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("[0-9]*.ipynb"))
@@ -36,7 +39,11 @@ def leaves(value):
 
 
 def metrics():
-    return [leaf for path in sorted((ROOT / "data").rglob("evaluation.json")) for leaf in leaves(json.loads(path.read_text()))]
+    return [
+        leaf
+        for path in sorted((ROOT / "data").rglob("evaluation.json"))
+        for leaf in leaves(json.loads(path.read_text()))
+    ]
 
 
 def unfounded(markdown, known):
@@ -48,7 +55,9 @@ def unfounded(markdown, known):
             digits = len(match[0].partition(".")[2])
             percent = sentence[match.end() :].lstrip().startswith("%")
             candidates = [*known, *(100 * k for k in known)] if percent else known
-            if not SOURCE.search(sentence) and not any(f"{abs(k):.{digits}f}" == f"{value:.{digits}f}" for k in candidates):
+            if not SOURCE.search(sentence) and not any(
+                f"{abs(k):.{digits}f}" == f"{value:.{digits}f}" for k in candidates
+            ):
                 missing.append(f"{match[0]} in: {' '.join(sentence.split())}")
     return missing
 
@@ -69,15 +78,50 @@ def test_a_notebook_computes_the_numbers_it_tells(path):
     outputs = re.sub(r'"image/png": "[^"]*"', "", outputs)
     sources = " ".join(cell.source for cell in cells if cell.cell_type == "code")
     known = numbers(outputs) + numbers(sources) + metrics()
-    text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    assert unfounded(text, known) == []
+    assert unfounded(markdown(path), known) == []
+
+
+def markdown(path):
+    if path.suffix == ".ipynb":
+        return "\n\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+    return path.read_text(encoding="utf-8")
+
+
+@functools.cache
+def dictionary():
+    """English, and our own list of names and terms."""
+    words = SpellChecker()
+    words.word_frequency.load_words((Path(__file__).parent / "words.txt").read_text().split())
+    return words
+
+
+def misspelt(text):
+    words = {word.removesuffix("'s") for word in re.findall(r"[A-Za-z][a-z]+(?:'[a-z]+)?", text)}
+    return sorted(dictionary().unknown(words))
+
+
+def test_a_misspelt_word_is_found():
+    assert misspelt("The Kullback-Leibler divergance of a `posteriour` and its prior's neighbours.") == [
+        "divergance",
+        "posteriour",
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_words_are_spelt_as_in_a_dictionary(path):
+    assert misspelt(prose(markdown(path))) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "vrnn_tutorial").rglob("*.py")), ids=lambda path: path.name)
+def test_docstrings_are_spelt_as_in_a_dictionary(path):
+    nodes = [
+        n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef)
+    ]
+    assert misspelt(" ".join(re.sub(r"`[^`]*`|\w*[_.()=\d]\w*", " ", ast.get_docstring(n) or "") for n in nodes)) == []
 
 
 def links(path):
-    if path.suffix == ".ipynb":
-        text = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
-    else:
-        text = path.read_text(encoding="utf-8")
+    text = markdown(path)
     targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```|\$[^$]*\$", "", text, flags=re.DOTALL))
     return [target.partition("#")[0] for target in targets if not re.match(r"https?:|mailto:|#|attachment:", target)]
 
