@@ -1,6 +1,8 @@
-"""Held-out figures (chapters 4 and 6)."""
+"""Held-out figures (chapters 4 and 6), and figures of generated text (chapter 5)."""
 
 import math
+import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -34,8 +36,10 @@ def evaluate(model: nn.Module, held_out: Tensor, *, draws: int = 10, streams: in
 
     held_out: codes (N,), or sequences (T, B, ...) as the model reads them. streams: 1 reads the text as one; S reads S
     equal parts side by side, each from zeros, which is faster, and leaves out up to S - 1 steps at the end.
-    Raises ValueError for a text that has not one step per stream.
+    Raises ValueError for a text that has not one step per stream, and for fewer than one draw or stream.
     """
+    if min(draws, streams, steps_at_once) < 1:
+        raise ValueError(f"draws, streams and steps_at_once must be at least 1: {draws}, {streams}, {steps_at_once}.")
     if isinstance(model, VRNN):
         characters, batch_first = model.cell.characters, model.batch_first
     else:
@@ -71,3 +75,31 @@ def evaluate(model: nn.Module, held_out: Tensor, *, draws: int = 10, streams: in
     per_draw = sums.sum(1) / scored
     error = per_draw.sum(0).std().item() / math.sqrt(draws) if draws > 1 else 0.0
     return Evaluation(*per_draw.mean(1).tolist(), error, scored)
+
+
+def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """The entropy of softmax(logits / temperature), in nats: logits (..., V) give (...). temperature: above zero."""
+    return torch.distributions.Categorical(logits=logits / temperature).entropy()
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case: letters, with apostrophes only inside, as in "lov'd".
+
+    What stands after the last white space is left out, since a text that is cut off may end inside a word.
+    """
+    whole = re.sub(r"\S+\Z", "", text)
+    return re.findall(r"[a-z]+(?:'[a-z]+)*", whole.lower())
+
+
+def lines(text: str, shortest: int = 20) -> list[str]:
+    """The lines of a text that have at least `shortest` characters and are whole: a newline ends them."""
+    return [line for line in text.split("\n")[:-1] if len(line) >= shortest]
+
+
+def share(pieces: Collection[str], known: Collection[str]) -> float:
+    """The share of the pieces that are among the known ones, a set for speed; NaN where there is no piece.
+
+    Of words(generated) among set(words(train)) it is the share of words that occur in the training text; of lines, the
+    share of lines that are copied from it.
+    """
+    return sum(piece in known for piece in pieces) / len(pieces) if pieces else math.nan
