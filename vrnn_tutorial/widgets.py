@@ -22,8 +22,9 @@ ERROR = '<span class="error" style="color:var(--jp-error-color1,#b00)">{}</span>
 COLUMNS = "display:grid;grid-template-columns:repeat({},minmax(0,1fr));gap:1em;line-height:1.35"
 # Turned upside down twice, so that the box stays scrolled to where the text goes on, although each frame replaces it.
 PRE = ("height:15em;margin:0;padding:.4em;border:1px solid #8888;overflow-y:auto;white-space:pre-wrap;"
-       "overflow-wrap:anywhere;display:flex;flex-direction:column-reverse")
-LABEL = {"style": {"description_width": "initial"}, "layout": {"width": "24em"}}
+       "overflow-wrap:anywhere;word-break:normal;display:flex;flex-direction:column-reverse")
+LABEL = {"style": {"description_width": "initial"}, "layout": {"width": "27em"}}
+NATURAL = {"max_width": "100%", "align_self": "flex-start"}  # a box would stretch it
 Stream = Callable[..., Iterator[str]]
 
 
@@ -62,6 +63,12 @@ class _Controlled(ipywidgets.VBox):
         return "Run this cell to get the sliders; a saved notebook holds only what stands beside them."
 
 
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
 def _shown(error: Exception) -> str:
     return ERROR.format(html.escape(f"{type(error).__name__}: {error}"))
 
@@ -75,24 +82,38 @@ class Picture(_Controlled):
 
     def __init__(self, draw: Callable[..., Figure], **controls: ipywidgets.Widget):
         self.draw, self._lock = draw, threading.Lock()
-        self.image, self.error = ipywidgets.Image(layout={"max_width": "100%"}), ipywidgets.HTML()
+        self.image, self.error = ipywidgets.Image(layout=NATURAL), ipywidgets.HTML()
         super().__init__(controls, self.image, self.error)
-        self.image.value = self._png()
-
-    def _png(self) -> bytes:
-        buffer = io.BytesIO()
-        self.draw(**self.values()).savefig(buffer, format="png")
-        return buffer.getvalue()
+        self.image.value = _png(self.draw(**self.values()))
 
     def _moved(self, _):
         # Drawn in the thread that brings the move, since matplotlib does not bear two; meanwhile the browser holds back
         # all moves but the latest. The values are read under the lock: whoever draws last draws the last ones.
         with self._lock:
             try:
-                self.image.value, self.error.value = self._png(), ""
+                self.image.value, self.error.value = _png(self.draw(**self.values())), ""
                 self.image.layout.visibility = "visible"
             except Exception as error:
                 self.image.layout.visibility, self.error.value = "hidden", _shown(error)
+
+
+class Chart(ipywidgets.Image):
+    """A picture that a loop redraws while it runs: chart.update(...) shows draw(...), at most twice a second.
+
+    Display it before the loop. draw is as for `Picture`; an error in it is raised where `update` was called.
+    """
+
+    def __init__(self, draw: Callable[..., Figure]):
+        self.draw, self._due = draw, 0.0
+        super().__init__(layout=NATURAL)
+
+    def update(self, *data) -> None:
+        if time.monotonic() >= self._due:
+            self.value = _png(self.draw(*data))
+            self._due = time.monotonic() + 0.5
+
+    def __repr__(self):
+        return "Run this cell to watch the picture grow; a saved notebook holds only what stands beside it."
 
 
 class LiveText(_Controlled):
@@ -108,7 +129,7 @@ class LiveText(_Controlled):
         self._lock, self._run, self._worker = threading.Lock(), 0, None
         self._button = ipywidgets.Button()
         self._button.on_click(lambda _: self.stop() if self.running else self.start())
-        self.html = ipywidgets.HTML(layout={"width": "100%"}).add_class("live-text")
+        self.html = ipywidgets.HTML(layout={"width": "auto"}).add_class("live-text")
         super().__init__(controls, self._button, self.html)
         self._show(0, dict.fromkeys(self.streams, ""), {}, "Press Start, or move a control.", running=False)
 
@@ -218,7 +239,7 @@ def generation(checkpoints: dict[str, dict[str, Path | str | nn.Module]], *, pri
     return LiveText(
         {title: column(title) for title in checkpoints},
         temperature=slider(0.0, 2.0, temperature, 0.05, "temperature"),
-        prior_temperature=slider(0.0, 3.0, 1.0, 0.1, "prior's deviation, times"),
+        prior_temperature=slider(0.0, 3.0, 1.0, 0.1, "prior's deviation ×"),
         prime=text_box(prime, "prime"), seed=slider(0, 20, 0, 1, "seed"),
         **{name: choice(each | {OWN: OWN}, next(iter(each.values())), name) for name, each in checkpoints.items()},
         own=own)
