@@ -13,12 +13,20 @@ VENV_PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 CORPUS := data/shakespeare.txt
 
+# A file is tested by one process from its first test to its last, one such process on each core.
+PYTEST := $(VENV_PYTHON) -m pytest -n logical --dist loadfile
+# The outputs that a notebook stores must come out again; tests/sanitize.cfg names what may differ.
+NOTEBOOK_TESTS := notebooks --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/sanitize.cfg
+
+# Several threads would only get in the way of the processes beside them.
+test: export OMP_NUM_THREADS := 1
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test mutants figures lint format clean
+.PHONY: help setup lab test test-matrix mutants figures lint format clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(INSTALLED) $(CORPUS) ## make the virtual environment, install the packages, fetch the corpus
 
@@ -26,8 +34,15 @@ lab: setup ## set up, then open JupyterLab on the notebooks (LAB_ARGS)
 	$(VENV_PYTHON) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir='$(CURDIR)' \
 		--LabApp.default_url=/lab/tree/notebooks $(LAB_ARGS)
 
-test: setup ## set up, then run the tests (PYTEST_ARGS)
-	$(VENV_PYTHON) -m pytest tests $(PYTEST_ARGS)
+test: setup ## set up, then run the tests and every notebook (PYTEST_ARGS)
+	$(PYTEST) tests $(NOTEBOOK_TESTS) $(PYTEST_ARGS)
+
+test-matrix: setup ## every notebook, three times over on each of the processor's paths
+	@for capability in default avx2; do for mkl in '' COMPATIBLE; do for threads in 1 2; do for round in 1 2 3; do \
+		echo "ATEN_CPU_CAPABILITY=$$capability MKL_CBWR=$$mkl OMP_NUM_THREADS=$$threads, round $$round"; \
+		env ATEN_CPU_CAPABILITY=$$capability $${mkl:+MKL_CBWR=$$mkl} OMP_NUM_THREADS=$$threads \
+			$(PYTEST) -q $(NOTEBOOK_TESTS) $(PYTEST_ARGS) || exit 1; \
+	done; done; done; done
 
 mutants: setup ## break the code in known ways and check that the tests notice
 	$(VENV_PYTHON) tests/mutants/run.py

@@ -50,7 +50,7 @@ def test_a_row_says_what_was_measured(row):
     parameters, updates, minutes, *losses = (cell.strip() for cell in cells.split("|"))
     assert parameters == f"{measured['parameters']:,}"
     assert updates == f"{len(history['reconstruction']):,}"
-    assert minutes == f"{history['seconds'] / 60:.0f}"
+    assert minutes == f"{history['processor_seconds'] / 60:.0f}"
     assert losses == [f"{measured[name]['loss']:.3f}" for name in ("validation", "test", "last_tenth")] + [
         f"{measured['last_tenth']['kl']:.4f}"
     ]
