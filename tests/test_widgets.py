@@ -48,11 +48,11 @@ def until(condition, seconds=20):
 
 @pytest.fixture
 def endless():
-    """A live text of one letter, for ever; and the letters that were asked for, in order."""
+    """A live text of one letter, at least ten seconds long; and the letters that were asked for, in order."""
     asked = []
 
     def stream(letter):
-        while True:
+        for _ in range(10_000):  # so that a test which waits for its end fails, and does not hang
             asked.append(letter)
             yield letter
             time.sleep(0.001)
@@ -381,3 +381,18 @@ def test_controls_are_shown_in_the_order_in_which_they_are_given():
         "path of own checkpoint",
     ]
     assert not live.controls["own"].continuous_update and isinstance(live.controls["seed"], ipywidgets.IntSlider)
+
+
+def test_a_chart_follows_its_loop_twice_a_second_at_most(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(widgets.time, "monotonic", lambda: clock[0])
+    chart, shown = widgets.Chart(draw_grey), []
+    for moment, grey in ((100.0, 0.2), (100.4, 0.4), (100.5, 0.6), (100.9, 0.8), (101.1, 0.4)):
+        clock[0] = moment
+        chart.update(grey)
+        shown.append(round(float(matplotlib.image.imread(io.BytesIO(chart.value))[0, 0, 0]), 1))
+    assert shown == [0.2, 0.2, 0.6, 0.6, 0.4]
+    clock[0] = 200.0
+    with pytest.raises(ValueError, match="<too> bright"):
+        chart.update(1.0)
+    assert repr(chart) == repr(widgets.Chart(draw_grey)) and "Run this cell" in repr(chart)
