@@ -12,6 +12,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXT, SERIES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 ROWS = re.findall(r"^\| \[([^\]]+)\]\(data/checkpoints/([^)/]+)/\) \|(.*)\|$", README, flags=re.MULTILINE)
 
+TRIALS = re.findall(
+    r"^\| \[(\w+)\]\(([^)]+)/\) \|(.*)\|$",
+    (ROOT / "data" / "README.md").read_text(encoding="utf-8"),
+    flags=re.MULTILINE,
+)
+
 
 def test_ten_lines_on_text(capsys):
     names = {}
@@ -53,4 +59,26 @@ def test_a_row_says_what_was_measured(row):
     assert minutes == f"{history['processor_seconds'] / 60:.0f}"
     assert losses == [f"{measured[name]['loss']:.3f}" for name in ("validation", "test", "last_tenth")] + [
         f"{measured['last_tenth']['kl']:.4f}"
+    ]
+
+
+def test_the_table_of_trials_has_every_run_on_streams():
+    histories = (ROOT / "data" / "checkpoints").rglob("history.json")
+    on_streams = {path.parent for path in histories if "ContiguousStreams" in json.loads(path.read_text())["corpus"]}
+    assert {ROOT / "data" / folder for _, folder, _ in TRIALS} == on_streams
+
+
+@pytest.mark.parametrize("row", TRIALS, ids=lambda row: row[1])
+def test_a_trial_says_what_was_tried_and_measured(row):
+    model, folder, cells = row
+    history = json.loads((ROOT / "data" / folder / "history.json").read_text())
+    peak, updates = re.fullmatch(r"Cosine\(peak=(.*), updates=(\d+), warmup=100\)", history["learning_rate"]).groups()
+    configuration, best = history["configuration"], min(entry["loss"] for entry in history["validation"])
+    assert model == history["model"] and int(updates) == len(history["reconstruction"])
+    assert [cell.strip() for cell in cells.split("|")] == [
+        str(configuration["hidden_size"]),
+        str(configuration["dropout"]),
+        peak,
+        f"{int(updates):,}",
+        f"{best:.3f}",
     ]
