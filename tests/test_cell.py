@@ -299,7 +299,7 @@ def test_unknown_kinds_are_refused(options, sentence):
         ({}, torch.tensor([-1, 4]), "x holds codes from -1 to 4; this model knows 0 to 4"),
         ({}, torch.tensor([1.0, 2.0]), "x must hold int64 codes, not torch.float32"),
         ({}, torch.tensor([1, 2], dtype=torch.int32), "x must hold int64 codes, not torch.int32"),
-        ({"characters": 3}, torch.tensor([[1, 2]]), r"must end in an axis of 3 characters, but its shape is \(1, 2\)"),
+        ({"characters": 3}, torch.tensor([[1, 2]]), r"must end in an axis of 3 characters; its shape is \(1, 2\)"),
         ({"emission": "gaussian"}, torch.zeros(2, 4), r"real vectors of size 5, not torch.float32 \(2, 4\)"),
         ({"emission": "bernoulli"}, torch.ones(2, 5).long(), r"real vectors of size 5, not torch.int64 \(2, 5\)"),
     ],
@@ -307,6 +307,21 @@ def test_unknown_kinds_are_refused(options, sentence):
 def test_an_x_of_the_wrong_type_or_size_is_refused(options, x, sentence):
     with pytest.raises(ValueError, match=sentence):
         small_cell(**options)(x)
+
+
+@given(st.sampled_from(EMISSIONS), st.lists(st.integers(0, 5), max_size=4))
+def test_an_x_of_other_axes_is_refused(emission, shape):
+    """Whatever the sizes: some would fit by chance, and be broadcast into a loss of nothing."""
+    cell = small_cell(emission=emission[0], characters=emission[1])
+    own = (["k"] if emission[1] > 1 else []) if cell.phi_x.takes_codes else ["D"]
+    x = torch.zeros(shape, dtype=torch.int64 if cell.phi_x.takes_codes else torch.float64)
+    fits = len(shape) == 1 + len(own) and 0 not in shape and shape[1:] in ([], [5 if "D" in own else 3])
+    if fits:
+        assert cell(x).z.shape == (shape[0], 3)
+    else:
+        with pytest.raises(ValueError, match="x must") as error:
+            cell(x)
+        assert str(tuple(shape)) in str(error.value)
 
 
 @given(

@@ -177,10 +177,34 @@ def test_sizes_and_kinds_that_make_no_model_are_refused(options, sentence):
     [
         (torch.full((4, 2), 5), "x holds codes from 5 to 5; this model knows 0 to 4"),
         (torch.zeros(4, 2), "x must hold int64 codes, not torch.float32"),
-        (torch.zeros(4, dtype=torch.int64), r"at least one step of one sequence, .* not \(4,\)"),
-        (torch.zeros(0, 2, dtype=torch.int64), r"at least one step of one sequence, .* not \(0, 2\)"),
+        (torch.zeros(4, dtype=torch.int64), r"x must be \(T, B\), none of them 0, but its shape is \(4,\)"),
+        (torch.zeros(0, 2, dtype=torch.int64), r"x must be .* but its shape is \(0, 2\)"),
     ],
 )
 def test_an_x_of_the_wrong_type_or_shape_is_refused(x, sentence):
     with pytest.raises(ValueError, match=sentence):
         small_model()(x)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(
+    "options, shape, axes",
+    [
+        ({}, (), "T, B"),
+        ({}, (3,), "T, B"),
+        ({}, (3, 3, 3), "T, B"),
+        ({"characters": 3}, (3, 3), "T, B, k"),
+        ({"characters": 3}, (3, 3, 3, 3), "T, B, k"),
+        ({"emission": "gaussian"}, (5, 5), "T, B, D"),
+        ({"emission": "bernoulli"}, (5, 5, 5, 5), "T, B, D"),
+    ],
+    ids=str,
+)
+def test_an_x_of_other_axes_is_refused_not_broadcast(options, shape, axes, batch_first):
+    """Even where every size would fit."""
+    model = small_model(batch_first=batch_first, **options)
+    x = torch.zeros(shape, dtype=torch.float64 if "emission" in options else torch.int64)
+    axes = axes.replace("T, B", "B, T") if batch_first else axes
+    with pytest.raises(ValueError) as error:
+        model(x)
+    assert str(error.value) == f"x must be ({axes}), none of them 0, but its shape is {shape}."

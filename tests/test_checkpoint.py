@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import resource
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,27 @@ def test_a_model_comes_back_bit_for_bit(name, tmp_path):
         assert ours[key].dtype == theirs[key].dtype and bits(ours[key]) == bits(theirs[key]), key
     assert not any(module.training for module in loaded.modules())
     assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
+@given(
+    st.sampled_from([VRNN, CharRNN]),
+    st.sampled_from(["gru", "lstm", "rnn"]),
+    st.sampled_from(["categorical", "bernoulli", "gaussian"]),
+    st.booleans(),
+    st.sampled_from([0.0, 0.3]),
+    *[st.integers(1, 3)] * 6,
+)
+def test_so_does_one_of_any_kind_and_sizes(kind, rnn, emission, batch_first, dropout, V, H, E, layers, depth, k):
+    options = {"rnn": rnn, "emission": emission, "dropout": dropout, "num_layers": layers, "depth": depth}
+    options |= {"input_size": V, "hidden_size": H, "embedding_size": E}
+    options["characters"] = k if emission == "categorical" else 1
+    model = CharRNN(**options, batch_first=batch_first) if kind is CharRNN else VRNN(VRNNCell(**options), batch_first)
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder, "model.safetensors"), model)
+        loaded = load_checkpoint(Path(folder, "model.safetensors"))
+    assert type(loaded) is kind and loaded.configuration == model.configuration
+    ours, theirs = ({name: bits(tensor) for name, tensor in m.state_dict().items()} for m in (model, loaded))
+    assert ours == theirs
 
 
 def test_a_batch_first_model_reads_batches_first_when_it_is_back(tmp_path):

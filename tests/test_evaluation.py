@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
@@ -68,6 +70,26 @@ def test_the_elbo_of_a_text_is_that_of_its_steps_one_after_the_other(options, st
     evaluation = evaluate(model, TEXT, draws=1, seed=5, steps_at_once=steps_at_once)
     assert close(evaluation, reconstruction / 43, kl / 43)
     assert evaluation.characters == 43 and evaluation.elbo_error == 0
+
+
+@given(
+    st.sampled_from(["gru", "lstm", "rnn"]),
+    st.booleans(),
+    *[st.integers(1, 3)] * 3,
+    st.integers(3, 12),
+    st.integers(1, 5),
+)
+def test_so_it_is_for_any_kind_and_sizes(rnn, batch_first, layers, characters, draws, length, steps_at_once):
+    model = vrnn(batch_first, rnn=rnn, num_layers=layers, characters=characters)
+    steps = length // characters
+    x = TEXT[: steps * characters].view(steps, 1, characters).expand(-1, draws, -1)
+    generator = torch.Generator().manual_seed(5)
+    shapes = [(len(part), draws, 3) for part in x.split(steps_at_once)]
+    noise = torch.cat([torch.randn(shape, dtype=torch.float64, generator=generator) for shape in shapes])
+    expected = step_by_step(model, x.squeeze(-1) if characters == 1 else x, noise)
+    evaluation = evaluate(model, TEXT[:length], draws=draws, seed=5, steps_at_once=steps_at_once)
+    assert close(evaluation, *(total / (draws * steps * characters) for total in expected))
+    assert evaluation.characters == steps * characters
 
 
 def test_where_the_text_is_cut_makes_no_difference(monkeypatch):

@@ -6,6 +6,8 @@ import math
 import pytest
 import scipy.stats
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from vrnn_tutorial.cell import VRNNCell
@@ -111,6 +113,29 @@ def test_each_emission_is_the_cells_own_from_what_went_before(model, primed):
             assert_close(tuple(step.emission)[:1], tuple(emission)[:1], rtol=0, atol=1e-10)
             if primed and prior is not None:
                 assert_close(step.z, prior.mean, rtol=0, atol=1e-10)
+
+
+KINDS = st.fixed_dictionaries(
+    {
+        "rnn": st.sampled_from(["gru", "lstm", "rnn"]),
+        "emission": st.sampled_from(["categorical", "bernoulli", "gaussian"]),
+        **{name: st.integers(1, 3) for name in ("num_layers", "depth", "characters")},
+        **{name: st.integers(1, 5) for name in ("input_size", "hidden_size", "embedding_size")},
+        "batch_first": st.booleans(),
+    }
+).map(lambda options: options | {"characters": options["characters"] if options["emission"] == "categorical" else 1})
+
+
+@given(KINDS, st.integers(0, 4), st.integers(1, 4), st.integers(1, 3))
+def test_so_it_is_for_any_kind_and_sizes(options, latent, steps, streams):
+    """A latent size of 0 stands for the CharRNN here."""
+    model = vrnn(latent_size=latent, **options) if latent else char_rnn(**options)
+    prime = prime_for(model)
+    drawn = take(model, steps, prime=prime, streams=streams, seed=1, prior_temperature=0.0)
+    with torch.no_grad():
+        for step, (_, emission) in zip(drawn, retrace(model, prime, drawn), strict=True):
+            assert step.x.shape == (streams, *prime.shape[1:])
+            assert_close(tuple(step.emission)[:1], tuple(emission)[:1], rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("options", [{}, TWO_LAYERS, {"batch_first": True}, {"characters": 2}], ids=str)
@@ -405,6 +430,22 @@ def test_what_cannot_be_generated_is_refused(model, options, sentence):
         generate(model(), **options)
     with pytest.raises(ValueError, match=sentence):
         generate_many(model(), 2, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "axes"),
+    [
+        ({}, (4, 4), "(P)"),
+        ({"characters": 2}, (2,), "(P, k)"),
+        ({"input_size": 4, "emission": "gaussian"}, (4,), "(P, D)"),
+    ],
+)
+@pytest.mark.parametrize("model", [vrnn, char_rnn], ids=["VRNN", "CharRNN"])
+def test_a_prime_of_other_axes_is_refused(model, options, shape, axes):
+    prime = torch.zeros(shape, dtype=torch.float64 if "emission" in options else torch.int64)
+    with pytest.raises(ValueError) as error:
+        sample(model(**options), prime=prime)
+    assert str(error.value) == f"x must be {axes}, none of them 0, but its shape is {shape}."
 
 
 def test_no_streams_are_refused():

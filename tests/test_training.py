@@ -11,12 +11,15 @@ import resource
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
@@ -641,6 +644,30 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(kind, t
             load_checkpoint(path)
     resumable(kind, out, resume=True)
     assert learned(out) == learned(tmp_path / "whole")
+
+
+@given(
+    st.sampled_from(["VRNN", "CharRNN"]),
+    st.sampled_from(["gru", "lstm", "rnn"]),
+    st.sampled_from([ContiguousStreams, RandomWindows]),
+    *[st.integers(1, 3)] * 3,
+    st.integers(1, 4),
+)
+@settings(max_examples=15)
+def test_a_run_of_any_kind_goes_on_wherever_it_was_left(kind, rnn, batches, layers, characters, batch, left_after):
+    def go_on(out, updates):
+        model = text_model(kind, rnn=rnn, num_layers=layers, characters=characters, dropout=0.2)
+        corpus = batches(CODES, batch, 4, characters)
+        for record in train(model, corpus, updates=5, learning_rate=0.05, out=out, resume=True, progress=False):
+            if record.update == updates:
+                break
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        go_on(Path(folder, "whole"), 5)
+        for updates in (left_after, 5):
+            go_on(Path(folder, "left"), updates)
+        assert learned(Path(folder, "left")) == learned(Path(folder, "whole"))
 
 
 SETTINGS = {

@@ -370,9 +370,12 @@ def test_in_evaluation_nothing_is_dropped(options):
         (lambda codes: torch.full((4, 2), codes), "x holds codes from {0} to {0}; this model knows 0 to"),
         (lambda codes: torch.full((4, 2), -1), "x holds codes from -1 to -1; this model knows 0 to"),
         (lambda codes: torch.zeros(4, 2), "x must hold int64 codes, not torch.float32"),
-        (lambda codes: torch.zeros(4, dtype=torch.int64), r"at least one step of one sequence, .* not \(4,\)"),
-        (lambda codes: torch.zeros(0, 2, dtype=torch.int64), r"at least one step of one sequence, .* not \(0, 2\)"),
-        (lambda codes: torch.zeros(4, 0, dtype=torch.int64), r"at least one step of one sequence, .* not \(4, 0\)"),
+        (
+            lambda codes: torch.zeros(4, dtype=torch.int64),
+            r"x must be \(T, B\), none of them 0, but its shape is \(4,\)",
+        ),
+        (lambda codes: torch.zeros(0, 2, dtype=torch.int64), r"x must be .* but its shape is \(0, 2\)"),
+        (lambda codes: torch.zeros(4, 0, dtype=torch.int64), r"x must be .* but its shape is \(4, 0\)"),
     ],
     ids=["too large", "negative", "floats", "no batch", "no steps", "no sequences"],
 )
@@ -391,3 +394,27 @@ def test_codes_of_the_wrong_type_or_shape_are_refused(codes, x, sentence):
 def test_vectors_of_the_wrong_size_are_refused(options, shape, sentence):
     with pytest.raises(ValueError, match=sentence):
         small_model(**options)(torch.zeros(shape).double())
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(
+    "options, shape, axes",
+    [
+        ({}, (), "T, B"),
+        ({}, (3,), "T, B"),
+        ({}, (3, 3, 3), "T, B"),
+        ({"characters": 3}, (3, 3), "T, B, k"),
+        ({"characters": 3}, (3, 3, 3, 3), "T, B, k"),
+        ({"emission": "gaussian"}, (5, 5), "T, B, D"),
+        ({"emission": "bernoulli"}, (5, 5, 5, 5), "T, B, D"),
+    ],
+    ids=str,
+)
+def test_an_x_of_other_axes_is_refused_not_broadcast(options, shape, axes, batch_first):
+    """Even where every size would fit."""
+    model = small_model(batch_first=batch_first, **options)
+    x = torch.zeros(shape, dtype=torch.float64 if "emission" in options else torch.int64)
+    axes = axes.replace("T, B", "B, T") if batch_first else axes
+    with pytest.raises(ValueError) as error:
+        model(x)
+    assert str(error.value) == f"x must be ({axes}), none of them 0, but its shape is {shape}."

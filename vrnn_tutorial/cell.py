@@ -63,6 +63,12 @@ class InputFeatures(nn.Module):
         features = self.embedding(x)
         return self.net(features if self.characters == 1 else features.flatten(-2))
 
+    def check_axes(self, x: Tensor, *leading: str) -> None:
+        """Raises ValueError unless x has just these axes, each of one entry or more, and k or D behind them."""
+        axes = (*leading, *(["k"] * (self.characters > 1) if self.takes_codes else ["D"]))
+        if x.dim() != len(axes) or x.numel() == 0:
+            raise ValueError(f"x must be ({', '.join(axes)}), none of them 0, but its shape is {tuple(x.shape)}.")
+
     def check(self, x: Tensor) -> None:
         if not self.takes_codes:
             if not x.is_floating_point() or x.shape[-1] != self.input_size:
@@ -70,7 +76,7 @@ class InputFeatures(nn.Module):
         elif x.dtype != torch.int64:
             raise ValueError(f"x must hold int64 codes, not {x.dtype}.")
         elif self.characters > 1 and x.shape[-1] != self.characters:
-            raise ValueError(f"x must end in an axis of {self.characters} characters, but its shape is {tuple(x.shape)}.")
+            raise ValueError(f"x must end in an axis of {self.characters} characters; its shape is {tuple(x.shape)}.")
         elif x.is_cpu and x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.input_size:
             raise ValueError(f"x holds codes from {int(x.min())} to {int(x.max())}; this model knows 0 to "
                              f"{self.input_size - 1}.")
@@ -95,7 +101,7 @@ class VRNNCell(nn.Module):
         super().__init__()
         self.configuration = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         if min(input_size, hidden_size, latent_size, embedding_size, num_layers, depth) < 1 or not 0 <= dropout < 1:
-            raise ValueError(f"sizes, num_layers and depth must be at least 1 and 0 <= dropout < 1: {self.configuration}.")
+            raise ValueError(f"sizes, layers and depth must be at least 1 and 0 <= dropout < 1: {self.configuration}.")
         if rnn not in RNN_CELLS:
             raise ValueError(f"rnn must be one of {', '.join(RNN_CELLS)}, not {rnn!r}.")
         outputs = raw_size(emission, input_size, characters)
@@ -116,6 +122,7 @@ class VRNNCell(nn.Module):
         x: codes (B,), (B, k), or vectors (B, D). state: None is zeros. noise: (B, Z), drawn if not given.
         z_t comes from the posterior through the reparameterization trick. Gradients flow from step to step.
         """
+        self.phi_x.check_axes(x, "B")
         features = self.phi_x(x)
         state = self.zero_state(features) if state is None else state
         seen = F.dropout(self.hidden(state), self.dropout, self.training)

@@ -36,7 +36,7 @@ class CharRNN(nn.Module):
         super().__init__()
         self.configuration = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         if min(input_size, hidden_size, embedding_size, num_layers, depth) < 1 or not 0 <= dropout < 1:
-            raise ValueError(f"sizes, num_layers and depth must be at least 1 and 0 <= dropout < 1: {self.configuration}.")
+            raise ValueError(f"sizes, layers and depth must be at least 1 and 0 <= dropout < 1: {self.configuration}.")
         if rnn not in RNN_LAYERS:
             raise ValueError(f"rnn must be one of {', '.join(RNN_LAYERS)}, not {rnn!r}.")
         outputs = raw_size(emission, input_size, characters)
@@ -49,8 +49,7 @@ class CharRNN(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor | tuple | None = None) -> CharRNNOutput:
         """x: codes (T, B), (T, B, k), or vectors (T, B, D); (B, T, ...) with batch_first. state: None is zeros."""
-        if x.dim() < 2 or x.numel() == 0:
-            raise ValueError(f"x must hold at least one step of one sequence, (T, B, ...), not {tuple(x.shape)}.")
+        self.phi_x.check_axes(x, *("BT" if self.batch_first else "TB"))
         if self.batch_first:
             x = x.transpose(0, 1)
         features = self.phi_x(x)

@@ -9,8 +9,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from .char_rnn import CharRNN
 from .cell import VRNNCell
+from .char_rnn import CharRNN
 from .vae import VAE
 from .vrnn import VRNN
 
@@ -35,7 +35,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(error.errno, f"{path} could not be saved ({reason}); what was there before is untouched") from error
+        raise OSError(error.errno, f"{path} could not be saved ({reason}); what was there is untouched") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -75,7 +75,7 @@ def read_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Tensor], dict]:
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file, or is cut short ({error}); nothing was loaded.") from error
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} was not saved by this project ({FORMAT!r}), so its model is unknown; nothing was loaded.")
+        raise ValueError(f"{path} was not saved by this project ({FORMAT!r}): unknown model; nothing was loaded.")
     try:
         model = make_model(metadata["model"], json.loads(metadata["configuration"]))
         weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}

@@ -158,7 +158,7 @@ def encode(text: str, *, to_ascii: bool = False) -> LongTensor:
         forms = {c: _ascii_form(c) if to_ascii else c for c in set(text)}
         foreign = [position for position, c in enumerate(text) if not forms[c].isascii()]
         if foreign:
-            what = "have no ASCII form" if to_ascii else "are not ASCII (to_ascii=True or --to-ascii respells what can be)"
+            what = "have no ASCII form" if to_ascii else "are not ASCII (to_ascii=True or --to-ascii respells some)"
             first = f"{text[foreign[0]]!r} at position {foreign[0]}"
             raise ValueError(f"{len(foreign)} of {len(text)} characters {what}; the first is {first}")
         text = text.translate(str.maketrans(forms))

@@ -31,7 +31,7 @@ def sample(model: VRNN | CharRNN, *, prime: Tensor | None = None, temperature: f
     prior_temperature multiplies the deviation of z, also while the prime is read; with both at 0 nothing is random.
     The same seed gives the same stream. Weights are those of the moment of the call: training may go on meanwhile.
 
-    Raises ValueError for a temperature that is negative, NaN or infinite, and for fewer than one stream.
+    Raises ValueError for a temperature that is negative, NaN or infinite, fewer than one stream, a prime of other axes.
     """
     for name, value in (("temperature", temperature), ("prior_temperature", prior_temperature)):
         if not (math.isfinite(value) and value >= 0):
@@ -43,8 +43,10 @@ def sample(model: VRNN | CharRNN, *, prime: Tensor | None = None, temperature: f
     generator = torch.Generator(weight.device)
     generator.seed() if seed is None else generator.manual_seed(seed)
     with torch.no_grad():
-        state = (model.cell if isinstance(model, VRNN) else model).zero_state(weight.new_empty(streams, 0))
+        cell = model.cell if isinstance(model, VRNN) else model
+        state = cell.zero_state(weight.new_empty(streams, 0))
         if prime is not None and len(prime):
+            cell.phi_x.check_axes(prime, "P")
             x = prime.to(weight.device)[:, None].expand(-1, streams, *prime.shape[1:])
             state = _read(model, x, state, prior_temperature, generator)
     return _stream(model, state, temperature, prior_temperature, generator)

@@ -124,7 +124,7 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                 losses = result.reconstruction.mean().item(), result.kl.mean().item()
                 if not all(map(math.isfinite, (*losses, norm, rate))):
                     raise FloatingPointError(
-                        f"update {run.update + 1}: not finite: loss {losses[0]} + {losses[1]}, gradient {norm}, rate {rate}; "
+                        f"update {run.update + 1}: not finite: losses {losses}, gradient {norm}, rate {rate}; "
                         f"training stopped, {'files keep' if run.out else 'the model keeps'} the last good weights.")
                 with _uninterrupted():
                     for group in optimizer.param_groups:
@@ -138,7 +138,7 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                     evaluation, text = run.examine(validation, keep, seed)
                     run.save()
                 speed = (x if x.dtype == torch.int64 else x[..., 0]).numel() / seconds
-                bar.set_postfix_str(f"{losses[0]:.3f} + KL {losses[1]:.3f} nats, {speed:,.0f} characters/s", refresh=False)
+                bar.set_postfix_str(f"{losses[0]:.3f} + KL {losses[1]:.3f} nats, {speed:,.0f} characters/s", False)
                 bar.update()
                 yield Record(run.update, *losses, norm, speed, evaluation, text)
     except (FloatingPointError, OSError):
@@ -166,8 +166,8 @@ class _Run:
         self.model, self.settings, self.out = model, settings, out
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=weight_decay)
         self.update, self.state, self.saved = 0, None, None
-        self.history = {**settings, "seconds": 0.0, "processor_seconds": 0.0, "versions": _versions(), "command": _command(),
-                        "reconstruction": [], "kl": [], "gradient_norm": [], "validation": []}
+        self.history = {**settings, "seconds": 0.0, "processor_seconds": 0.0, "versions": _versions(),
+                        "command": _command(), "reconstruction": [], "kl": [], "gradient_norm": [], "validation": []}
         if out is not None and (out / "last.safetensors").exists():
             if not resume:
                 raise FileExistsError(f"{out} holds a run already; resume it, or choose another folder.")
@@ -202,7 +202,7 @@ class _Run:
         return evaluation, text
 
     def save(self):
-        """History first: a history that is ahead of `last` is cut back to it, one that is behind could not be mended."""
+        """History first: a history that is ahead of `last` is cut back to it, one behind could not be mended."""
         if self.out is None or self.saved == self.update:
             return
         write_atomically(self.out / "history.json", _to_json(self.history).encode())

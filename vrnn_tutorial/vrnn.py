@@ -56,10 +56,9 @@ class VRNN(nn.Module):
         """x: codes (T, B), (T, B, k), or vectors (T, B, D). state: before the first step, None is zeros.
 
         noise: (T, B, Z), standard normal, drawn if not given. With batch_first x and noise start (B, T).
-        Raises ValueError for an x of the wrong type or size, or of no steps.
+        Raises ValueError for an x of the wrong type, axes or size, or of no steps.
         """
-        if x.dim() < 2 or x.numel() == 0:
-            raise ValueError(f"x must hold at least one step of one sequence, (T, B, ...), not {tuple(x.shape)}.")
+        self.cell.phi_x.check_axes(x, *("BT" if self.batch_first else "TB"))
         if self.batch_first:
             x, noise = x.transpose(0, 1), None if noise is None else noise.transpose(0, 1)
         out = self.run(x, state, noise, generator)
