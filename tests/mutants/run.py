@@ -12,7 +12,7 @@ test files to run, and a small unified diff with a line or two of context (`git 
     +++ b/vrnn_tutorial/gaussian.py
     @@ ...
 
-Numbers only order the table: 01 to 59 the model core, 60 on training, generation, evaluation and data.
+Numbers only order the table: 01 to 52 the model core, 53 on training, generation, evaluation and data.
 
 Package, tests, pyproject.toml and data are copied to a temporary folder, the patch is applied there and nowhere else,
 and the named files run there until the first failure. A mutant is *killed* if a test fails on an assertion. It
@@ -22,7 +22,7 @@ tried first. Exit status 0: all killed; 1: not.
 """
 
 import argparse
-import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -37,7 +37,9 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
-RESULT = "RESULT "
+#: Each attempt is a fork of a process that has the large packages loaded already, and nothing of ours.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["torch._dynamo", "scipy.stats", "hypothesis", "pytest", "safetensors.torch"])
 
 
 def main() -> int:
@@ -86,16 +88,12 @@ def attempt(patch: Path | None, tests: list[str]) -> tuple[str, str]:
             applied = subprocess.run(["git", "apply", patch], cwd=folder, capture_output=True, text=True)
             if applied.returncode:
                 return "broken", f"does not apply: {applied.stderr.strip()}"
-        # In front of everything that is installed: the copy must be what is imported.
-        environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-        # Loading the plugins of notebooks and browsers would take longer than most of the mutants live.
-        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-        command = [sys.executable, __file__, "--in-copy", *(f"tests/{name}" for name in tests)]
-        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
-    result = re.search(rf"^{RESULT}(.+)$", run.stdout, re.MULTILINE)
-    if result is None:
-        return "broken", "pytest did not end: " + (run.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return tuple(json.loads(result[1]))
+        receiver, sender = PROCESSES.Pipe(duplex=False)
+        run = PROCESSES.Process(target=test_in_copy, args=(folder, tests, sender))
+        run.start()
+        sender.close()
+        run.join()
+        return receiver.recv() if receiver.poll() else ("broken", f"pytest ended with {run.exitcode}")
 
 
 class Witness:
@@ -108,24 +106,28 @@ class Witness:
         self.failure = "killed" if asserted else "broken", f"{node.nodeid}: {call.excinfo.typename}"
 
 
-def test_in_copy(tests: list[str]) -> None:
-    """Runs in the copy, in a process of its own: pytest until the first failure, then one line with the verdict."""
+def test_in_copy(folder: str, tests: list[str], verdict) -> None:
+    """Runs in a process of its own: pytest in the copy until the first failure; sends the verdict."""
+    os.chdir(folder)
+    # In front of everything that is installed: the copy must be what is imported.
+    sys.path.insert(0, folder)
+    os.environ["PYTHONPATH"] = folder
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     witness = Witness()
-    status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=", *tests], plugins=[witness])
+    names = [f"tests/{name}" for name in tests]
+    status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=", *names], plugins=[witness])
     module = sys.modules.get("vrnn_tutorial")
-    if module is not None and not Path(module.__file__).resolve().is_relative_to(Path.cwd().resolve()):
-        verdict = "broken", f"the module under test was {module.__file__}, not the copy"
+    if module is not None and not Path(module.__file__).resolve().is_relative_to(Path(folder).resolve()):
+        verdict.send(("broken", f"the module under test was {module.__file__}, not the copy"))
     elif witness.failure is not None:
-        verdict = witness.failure
+        verdict.send(witness.failure)
     elif status == pytest.ExitCode.OK:
-        verdict = "survived", "all tests pass"
+        verdict.send(("survived", "all tests pass"))
     else:
-        verdict = "broken", f"pytest ended with {status!r}"
-    print(f"\n{RESULT}{json.dumps(verdict)}")
+        verdict.send(("broken", f"pytest ended with {status!r}"))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--in-copy"]:
-        test_in_copy(sys.argv[2:])
-    else:
-        sys.exit(main())
+    # Loading the plugins of notebooks and browsers would take longer than most of the mutants live.
+    os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    sys.exit(main())
