@@ -1,5 +1,6 @@
-"""Held-out figures (chapters 4 and 6), and figures of generated text (chapter 5)."""
+"""What a model makes of a text, step by step (chapter 3), held-out figures (4 and 6), figures of generated text (5)."""
 
+import copy
 import math
 import re
 from collections.abc import Collection
@@ -8,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .data import encode
+from .gaussian import DiagonalGaussian
 from .vrnn import VRNN
 
 
@@ -75,6 +78,34 @@ def evaluate(model: nn.Module, held_out: Tensor, *, draws: int = 10, streams: in
     per_draw = sums.sum(1) / scored
     error = per_draw.sum(0).std().item() / math.sqrt(draws) if draws > 1 else 0.0
     return Evaluation(*per_draw.mean(1).tolist(), error, scored)
+
+
+class Trace(NamedTuple):
+    """What a VRNN expects of each of the N characters of a text, and what it makes of it; both costs are in bits."""
+
+    text: str
+    hidden: Tensor  # (N, H): h_1 to h_N of the top layer; of the first draw of z, as are the next two
+    prior: DiagonalGaussian  # parameters (N, Z)
+    posterior: DiagonalGaussian  # parameters (N, Z)
+    expected: Tensor  # (N, V): the probabilities of x_t before it is seen, with z_t drawn from the prior
+    kl: Tensor  # (N,): loss 2, a mean over the draws of z
+    surprise: Tensor  # (N,): loss 1 + loss 2; averaged over the text it is minus the ELBO, as `evaluate` has it
+
+
+@torch.no_grad()
+def trace(model: VRNN, text: str, *, draws: int = 10, seed: int = 0) -> Trace:
+    """Reads a text from a state of zeros, with `draws` of z side by side; the same seed gives the same draws.
+
+    Raises ValueError for an empty text, for characters outside ASCII, and for a model of more than one in each step.
+    """
+    model, generator = copy.deepcopy(model).cpu().eval(), torch.Generator().manual_seed(seed)
+    model.batch_first = False
+    out = model(encode(text)[:, None].repeat(1, draws), generator=generator)
+    before = torch.cat([torch.zeros_like(out.hidden[:1]), out.hidden[:-1]])
+    emission = model.cell.emission(out.prior.sample(generator=generator), before)
+    first = [DiagonalGaussian(*(parameter[:, 0] for parameter in q)) for q in (out.prior, out.posterior)]
+    kl, reconstruction = (nats.mean(1) / math.log(2) for nats in (out.kl, out.reconstruction))
+    return Trace(text, out.hidden[:, 0], *first, emission.logits.softmax(-1).mean(1), kl, reconstruction + kl)
 
 
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:

@@ -1,0 +1,181 @@
+"""Chapter 3's exercises: what their checks say of the solutions, of untouched stubs and of plausible mistakes."""
+
+import math
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+import torch
+
+from vrnn_tutorial import exercises
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+CHAPTER, SOLUTIONS = (NOTEBOOKS / folder / "03_vrnn_cell.ipynb" for folder in (".", "solutions"))
+NUMBERS = ("3.1", "3.2", "3.3")
+
+
+def defined(path: Path, cell_with: str) -> dict:
+    """What the cell of a notebook that holds this text defines, and the answers it gives to be checked."""
+    answers = {}
+    names = {"torch": torch, "math": math, "exercises": SimpleNamespace(check=answers.__setitem__)}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and cell_with in cell.source:
+            exec(cell.source, names)
+    return names | answers
+
+
+def answer(path: Path, number: str):
+    """The function that a notebook gives to the check of this exercise."""
+    return defined(path, f'exercises.check("{number}"')[number]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_solution_is_right(number, capsys):
+    exercises.check(number, answer(SOLUTIONS, number))
+    assert re.fullmatch(rf"Exercise {number}: right\. [A-Z][^\n]+\.\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_stub_is_not_attempted(number, capsys):
+    exercises.check(number, answer(CHAPTER, number))
+    assert capsys.readouterr().out == f"Exercise {number}: not attempted\n"
+
+
+def log_std_as(power):
+    """The formula of 3.1 with exp(power * log_std) for the variance."""
+
+    def bits(q, p):
+        ratio = power / 2 * (q.log_std - p.log_std)
+        shift = (q.mean - p.mean) / (power / 2 * p.log_std).exp()
+        return (0.5 * ((2 * ratio).exp() - 1 + shift**2) - ratio).sum(-1) / math.log(2)
+
+    return bits
+
+
+def nats(q, p):
+    return log_std_as(2)(q, p) * math.log(2)
+
+
+def standard(p):
+    return p._replace(mean=torch.zeros_like(p.mean), log_std=torch.zeros_like(p.log_std))
+
+
+def inverse_cdf(cell, state, generator):
+    """Another right way to draw both, which uses the generator otherwise."""
+    prior = cell.prior(state)
+    uniform = torch.rand(prior.mean.shape, dtype=torch.float64, generator=generator)
+    z = prior.mean + prior.log_std.exp() * torch.special.ndtri(uniform)
+    steps = cell.emission(z, state).logits.softmax(-1).cumsum(-1)
+    x = (torch.rand(len(z), 1, dtype=torch.float64, generator=generator) > steps[:, :-1]).sum(-1)
+    return x, z, cell.rnn(x, z, state)
+
+
+def generation(wrong):
+    """A step of generation, with one thing done in another way."""
+
+    def step(cell, state, generator):
+        prior = cell.prior(state)
+        z = prior.sample(generator=None if wrong == "no generator" else generator)
+        if wrong == "mean":
+            z = prior.mean
+        elif wrong == "squared":
+            z = prior.mean + (2 * prior.log_std).exp() * torch.randn(z.shape, generator=generator)
+        elif wrong == "new h for z":
+            z = cell.prior(cell.rnn(torch.zeros(len(z), dtype=torch.int64), z, state)).sample(generator=generator)
+        other = prior.sample(generator=generator)
+        seen = cell.rnn(torch.zeros(len(z), dtype=torch.int64), z, state) if wrong == "new h for x" else state
+        emission = cell.emission({"other z": other, "mean for x": prior.mean}.get(wrong, z), seen)
+        x = emission.sample(0.0 if wrong == "argmax" else 1.0, generator)
+        after = cell.rnn(x, other if wrong == "z twice" else z, state)
+        return {
+            "no z": (x, after),
+            "probabilities": (emission.logits.softmax(-1), z, after),
+            "old state": (x, z, state),
+            "one z": (x, z[:1], after),
+            "flat state": (x, z, after[0]),
+        }.get(wrong, (x, z, after))
+
+    return step
+
+
+def training(wrong):
+    """A step of training, with one thing done in another way."""
+
+    def step(cell, x, state, noise):
+        prior, posterior = cell.prior(state), cell.posterior(x, state)
+        z = (prior if wrong in ("z", "z and h") else posterior).rsample(noise)
+        after = cell.rnn(x, z, state)
+        seen = after if wrong in ("h", "z and h") else state
+        loss_1, loss_2 = -cell.emission(z, seen).log_prob(x), posterior.kl(prior)
+        if wrong == "bits":
+            return loss_1 / math.log(2), loss_2, after
+        if wrong == "KL in bits":
+            return loss_1, loss_2 / math.log(2), after
+        if wrong == "KL":
+            return loss_1, prior.kl(posterior), after
+        if wrong == "ELBO":
+            return loss_1 + loss_2, after
+        return loss_1, loss_2, cell.rnn(x, prior.rsample(noise), state) if wrong == "state" else after
+
+    return step
+
+
+@pytest.mark.parametrize(
+    "number, other",
+    [
+        ("3.1", lambda q, p: q.kl(p) / math.log(2)),
+        ("3.2", inverse_cdf),
+        ("3.2", generation(None)),
+        ("3.3", training(None)),
+    ],
+)
+def test_another_way_to_the_same_is_right(number, other, capsys):
+    exercises.check(number, other)
+    assert f"Exercise {number}: right." in capsys.readouterr().out
+
+
+MISTAKES = [
+    ("3.1", lambda q, p: log_std_as(2)(p, q), "this is KL(prior || posterior): exchange them"),
+    ("3.1", lambda q, p: log_std_as(2)(q, standard(p)), "the KL from a standard normal, as in the VAE"),
+    ("3.1", nats, "these are nats"),
+    ("3.1", lambda q, p: log_std_as(2)(q, p) / q.mean.shape[-1], "this is the mean over the dimensions of z"),
+    ("3.1", log_std_as(1), "not of the variance"),
+    ("3.1", lambda q, p: log_std_as(2)(q, p).mean(), "one number per sequence, (3,), but its shape is ()"),
+    ("3.1", lambda q, p: nats(q, p) * math.log(2), "the first sequence pays"),
+    ("3.2", generation("no z"), "x, z and the new state, not 2 things"),
+    ("3.2", generation("probabilities"), "x should be one code for each stream, (20000,), not (20000, 3)"),
+    ("3.2", generation("one z"), "z should be (20000, 4), but its shape is (1, 4)"),
+    ("3.2", generation("no generator"), "pass the generator to both draws"),
+    ("3.2", generation("mean"), "do not take the prior's mean"),
+    ("3.2", generation("squared"), "z does not have the prior's mean and deviation"),
+    ("3.2", generation("new h for z"), "z does not have the prior's mean and deviation"),
+    ("3.2", generation("argmax"), "x is the likeliest code each time"),
+    ("3.2", generation("new h for x"), "x is not drawn from the emission of this z and the old state"),
+    ("3.2", generation("other z"), "x is not drawn from the emission of this z and the old state"),
+    ("3.2", generation("mean for x"), "x is not drawn from the emission of this z and the old state"),
+    ("3.2", generation("flat state"), "the state should be (20000, 5), not (5,)"),
+    ("3.2", generation("old state"), "the RNN net's turn is missing"),
+    ("3.2", generation("z twice"), "from this very x, this z and the old state"),
+    ("3.3", training("h"), "the decoder reads the new h, which holds x_t"),
+    ("3.3", training("z"), "loss 1: z is drawn from the prior: in training"),
+    ("3.3", training("z and h"), "z is drawn from the prior, and the decoder reads the new h"),
+    ("3.3", training("bits"), "loss 1 of the first x is"),
+    ("3.3", training("KL"), "this is KL(prior || posterior), which the ELBO does not hold"),
+    ("3.3", training("KL in bits"), "loss 2 of the first x is"),
+    ("3.3", training("state"), "the new state comes from x, z and the old state"),
+    ("3.3", training("ELBO"), "loss 1, loss 2 and the new state, not 2 things"),
+]
+
+
+@pytest.mark.parametrize("number, mistake, message", MISTAKES)
+def test_a_mistake_is_named(number, mistake, message):
+    with pytest.raises(AssertionError, match=re.escape(message)):
+        exercises.check(number, mistake)
+
+
+def test_the_colleagues_step_as_it_stands_is_wrong():
+    colleague = defined(CHAPTER, "def trains_like_a_dream")["trains_like_a_dream"]
+    with pytest.raises(AssertionError, match="z is drawn from the prior, and the decoder reads the new h"):
+        exercises.check("3.3", colleague)
