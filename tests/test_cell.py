@@ -319,9 +319,9 @@ def test_an_x_of_other_axes_is_refused(emission, shape):
     if fits:
         assert cell(x).z.shape == (shape[0], 3)
     else:
-        with pytest.raises(ValueError, match="x must") as error:
+        with pytest.raises((ValueError, RuntimeError, IndexError)) as error:
             cell(x)
-        assert str(tuple(shape)) in str(error.value)
+        assert error.type is ValueError and "x must" in str(error.value) and str(tuple(shape)) in str(error.value)
 
 
 @given(

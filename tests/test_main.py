@@ -219,7 +219,7 @@ def test_a_cosine_of_the_command_line_ends_with_the_run():
     assert Cosine(0.02, 4)(0) == pytest.approx(0.0002) and Cosine(0.02, 4000)(4000) == pytest.approx(0)
 
 
-def test_the_seed_is_that_of_the_weights_the_windows_and_the_noise(text, tmp_path):
+def test_one_seed_fixes_the_weights_and_the_whole_run(text, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run("train", "--text", text, "--out", tmp_path / name, *TINY, "--keep", 0, "--seed", seed)
     first, last = ([weights(tmp_path / run / f"{name}.safetensors") for run in "abc"] for name in ("update-0", "last"))
@@ -268,7 +268,7 @@ def test_a_run_does_not_go_on_with_other_settings(other, named, text, tmp_path, 
     assert contents(tmp_path) == before
 
 
-def test_ctrl_c_ends_with_130_and_keeps_what_was_learned(text, tmp_path, capsys, monkeypatch):
+def test_ctrl_c_ends_with_130_and_keeps_what_was_learned(text, tmp_path, capsys, monkeypatch, ctrl_c):
     out, step, steps = tmp_path / "run", torch.optim.AdamW.step, []
 
     def interrupted(self):

@@ -527,7 +527,7 @@ def small_run(out: Path, resume: bool = False) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file")  # Ctrl-C may come before a with statement's exit
-def test_ctrl_c_at_any_moment_leaves_a_run_that_goes_on_as_if_nothing_had_happened(tmp_path, quiet_disk):
+def test_ctrl_c_at_any_moment_leaves_a_run_that_goes_on_as_if_nothing_had_happened(tmp_path, quiet_disk, ctrl_c):
     small_run(tmp_path / "whole")
     expected = learned(tmp_path / "whole")
     lines = lines_of(lambda: small_run(tmp_path / "counted"))
@@ -545,7 +545,7 @@ def test_ctrl_c_at_any_moment_leaves_a_run_that_goes_on_as_if_nothing_had_happen
         shutil.rmtree(out)
 
 
-def test_ctrl_c_waits_for_a_step_that_has_begun(tmp_path, monkeypatch, quiet_disk):
+def test_ctrl_c_waits_for_a_step_that_has_begun(tmp_path, monkeypatch, quiet_disk, ctrl_c):
     step = torch.optim.AdamW.step
 
     def interrupted(self):
