@@ -1,6 +1,7 @@
 """Tests of vrnn_tutorial/training.py: a step, what a run leaves behind, and that it goes on where it stopped."""
 
 import contextlib
+import errno
 import itertools
 import json
 import math
@@ -479,7 +480,9 @@ def test_what_was_learned_before_an_error_of_the_callers_is_kept(tmp_path, quiet
     assert len(history(tmp_path)["reconstruction"]) == 3
 
 
-FILES = [str(Path(training.__file__).with_name(f"{name}.py")) for name in ("training", "checkpoint", "evaluation")]
+FILES = [
+    str(Path(training.__file__).with_name(f"{name}.py")) for name in ("training", "checkpoint", "data", "evaluation")
+]
 
 
 @contextlib.contextmanager
@@ -802,6 +805,24 @@ def test_a_full_disk_ends_the_run_and_spares_the_files(tmp_path, quiet_disk):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert contents(tmp_path / "run") == before
+    run(vector_model(), vectors(), 6, out=tmp_path / "run", resume=True, **options)
+    run(vector_model(), vectors(), 6, out=tmp_path / "whole", **options)
+    assert learned(tmp_path / "run") == learned(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["history.json", "last.safetensors"])
+def test_of_history_and_checkpoint_either_may_be_the_one_that_could_not_be_saved(name, tmp_path, quiet_disk):
+    options = {"evaluate_every": 2, "validation": vectors(1, 2)[0]}
+    replace = os.replace
+
+    def full(source, target):
+        if target.name == name and target.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match=f"{name} could not be saved"):
+        patch.setattr(os, "replace", full)
+        run(vector_model(), vectors(), 6, out=tmp_path / "run", **options)
     run(vector_model(), vectors(), 6, out=tmp_path / "run", resume=True, **options)
     run(vector_model(), vectors(), 6, out=tmp_path / "whole", **options)
     assert learned(tmp_path / "run") == learned(tmp_path / "whole")

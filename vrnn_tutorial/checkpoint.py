@@ -1,8 +1,6 @@
 """Checkpoints: safetensors and a configuration, written whole or not at all, and never unpickled (chapter 4)."""
 
-import contextlib
 import json
-import os
 from pathlib import Path
 
 import safetensors
@@ -11,34 +9,13 @@ from torch import Tensor, nn
 
 from .cell import VRNNCell
 from .char_rnn import CharRNN
+from .data import write_atomically
 from .vae import VAE
 from .vrnn import VRNN
 
 FORMAT = "vrnn_tutorial 1"
 MODELS = {"VRNN": VRNN, "CharRNN": CharRNN, "VAE": VAE}
 WEIGHTS = "model."
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file beside `path` and renames it over it, so that at any moment `path` is whole: old or new.
-
-    Raises OSError in one sentence if it cannot be written; then `path` is what it was.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(error.errno, f"{path} could not be saved ({reason}); what was there is untouched") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def make_model(name: str, configuration: dict) -> nn.Module:

