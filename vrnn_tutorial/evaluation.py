@@ -70,8 +70,8 @@ def evaluate(model: nn.Module, held_out: Tensor, *, draws: int = 10, streams: in
                 part = part.transpose(0, 1) if batch_first else part
                 out = model(part, state, **({"generator": generator} if isinstance(model, VRNN) else {}))
                 state = out.state
-                time_axis = 1 if batch_first else 0
-                sums += torch.stack([out.reconstruction, out.kl]).double().sum(1 + time_axis).view(2, columns, draws).cpu()
+                losses = torch.stack([out.reconstruction, out.kl]).double()
+                sums += losses.sum(2 if batch_first else 1).view(2, columns, draws).cpu()
     finally:
         model.train(was_training)
     scored = len(x) * columns * characters
