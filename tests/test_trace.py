@@ -126,6 +126,7 @@ def test_the_microscope_marks_the_character_that_came(read):
         wanted = likeliest if came in likeliest else likeliest[:-1] + came
         assert characters == [repr(c)[1:-1] if c not in "\n " else c for c in wanted]
         assert [c for c, mark in zip(wanted, orange) if mark] == [came]
+        assert [same_color(label.get_color(), plots.ORANGE) for label in ax.get_yticklabels()] == orange
         widths = [bar.get_width() for bar in ax.patches]
         np.testing.assert_allclose(widths, read.expected[position - 1, encode(wanted)])
         plt.close("all")

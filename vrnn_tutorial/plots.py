@@ -282,6 +282,7 @@ def microscope(trace: Trace, position: int) -> Figure:
     codes = codes if code in codes else [*codes[:-1], code]
     ax.barh(range(8), trace.expected[t, codes].tolist(), color=[ORANGE if c == code else BLUE for c in codes])
     ax.set_yticks(range(8), [_visible(chr(c)) for c in codes], family="monospace")
+    ax.get_yticklabels()[codes.index(code)].set_color(ORANGE)  # its bar may be too short to be seen
     ax.set(xlim=(0, 1), ylim=(7.6, -0.6), xlabel="probability", title=f"expected before {came} came")
     return fig
 
