@@ -114,7 +114,7 @@ def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case: letters, with apostrophes only inside, as in "lov'd".
+    """The words of a text in lower case: letters, with apostrophes only inside, as in `lov'd`.
 
     What stands after the last white space is left out, since a text that is cut off may end inside a word.
     """
