@@ -20,8 +20,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, PathPatc
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from .checkpoint import write_atomically
-from .data import FOLDER
+from .data import FOLDER, write_atomically
 from .evaluation import Trace
 
 BLUE, ORANGE, GREEN, PURPLE, AMBER, INK = "#0072B2", "#D55E00", "#009E73", "#B0558F", "#E69F00", "#222222"
