@@ -440,7 +440,7 @@ def test_only_streams_carry_state():
 @pytest.mark.parametrize("batches", [RandomWindows, ContiguousStreams])
 def test_impossible_sizes_are_refused(batches):
     assert next(iter(batches(counting(12), 2, 4, 3))).shape == (4, 2, 3)
-    with pytest.raises(ValueError, match="the text has 11 characters, but one window takes 12: give a longer text, or a smaller length"):
+    with pytest.raises(ValueError, match="11 characters, but one window takes 12: give a longer text, or"):
         batches(counting(11), 2, 4, 3)
     for name in ("batch_size", "length", "characters"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):

@@ -17,7 +17,8 @@ def name(path):
 
 
 def code_cells(path):
-    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code" and cell.source.strip()]
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
 
 
 @pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS, ids=name)

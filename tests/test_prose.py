@@ -1,4 +1,4 @@
-"""Prose that a reader can trust: its numbers are computed somewhere, its links lead somewhere, its words are spelled."""
+"""Prose that a reader can trust: its numbers are computed somewhere, its links lead somewhere, its words are spelt."""
 
 import ast
 import functools
@@ -47,7 +47,7 @@ def metrics():
 
 
 def unfounded(markdown, known):
-    """The decimals and percentages of a text that neither stand among `known`, when rounded alike, nor name a source."""
+    """The decimals and percentages of a text that neither stand among `known`, rounded alike, nor name a source."""
     missing = []
     for sentence in re.split(r"(?<=[.!?:;|])\s", prose(markdown)):
         for match in NUMBER.finditer(sentence):

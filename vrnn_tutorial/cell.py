@@ -9,6 +9,7 @@ nets make a step, each named after the distribution or the state that it compute
     rnn         x_t, z_t, h_{t-1} -> h_t     the recurrence
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -38,7 +39,7 @@ class Step(NamedTuple):
 def net(inputs: int, width: int, outputs: int, depth: int) -> nn.Sequential:
     """`depth` linear layers with ELU between them; the inner ones are `width` wide."""
     sizes = [inputs, *[width] * (depth - 1), outputs]
-    layers = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.ELU())]
+    layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ELU())]
     return nn.Sequential(*layers[:-1])
 
 

@@ -112,7 +112,8 @@ def open_path(cell: VRNNCell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor,
     steps = []
     masks = [None] * len(noise) if mask is None else mask
     # unbind, not [t]: the gradient of an index is a tensor of all T steps, made anew at each of them.
-    for x_to_posterior, x_to_rnn, noise_t, mask_t in zip(x_posterior.unbind(), x_rnn.unbind(), noise, masks, strict=True):
+    columns = zip(x_posterior.unbind(), x_rnn.unbind(), noise, masks, strict=True)
+    for x_to_posterior, x_to_rnn, noise_t, mask_t in columns:
         h = cell.hidden(state)
         seen = h if mask_t is None else h * mask_t
         raw = rest(x_to_posterior + F.linear(seen, posterior_weight))
