@@ -78,6 +78,7 @@ def test_a_trial_says_what_was_tried_and_measured(row):
     assert [cell.strip() for cell in cells.split("|")] == [
         str(configuration["hidden_size"]),
         str(configuration["dropout"]),
+        str(history["weight_decay"]),
         peak,
         f"{int(updates):,}",
         f"{best:.3f}",
