@@ -1,0 +1,353 @@
+"""Chapters 1, 3 and 5 in JupyterLab and a headless Chromium: what a reader sees, moves and stops.
+
+They are copies, so that nothing here can change the tree. The tests of a class share one run of its chapter; each puts
+the controls where it needs them.
+"""
+
+import itertools
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from browser import CHROMIUM, Notebook, chromium, jupyterlab
+from playwright.sync_api import expect
+
+from vrnn_tutorial import VRNN, VRNNCell, generate, load_checkpoint
+from vrnn_tutorial.checkpoint import save_checkpoint
+from vrnn_tutorial.data import FOLDER
+
+ROOT = Path(__file__).resolve().parents[1]
+#: 0.3 seconds are promised, and kept where nothing else runs. Beside other work on the same cores, each of the three
+#: that take part, the browser, JupyterLab and the kernel, waits for its turn; so the median may take three times that.
+IN_TIME = 0.9
+PIXELS = """image => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    return canvas.toDataURL();
+}"""
+#: Notes each text that the first column shows, and when, in milliseconds.
+FRAMES = """element => {
+    window.frames_seen = [];
+    new MutationObserver(() => window.frames_seen.push([performance.now(), element.querySelector("pre").textContent]))
+        .observe(element, {childList: true, subtree: true});
+}"""
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """The browser's page, the errors that its console shows, and the address of a JupyterLab on copies."""
+    if CHROMIUM is None:
+        no_browser = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        no_browser("Chromium is not installed; on Debian, apt-get install chromium brings it.")
+    home = tmp_path_factory.mktemp("browser")
+    for folder in ("notebooks", "figures"):
+        shutil.copytree(ROOT / folder, home / "root" / folder)
+    with jupyterlab(home / "root", home) as address, chromium(home) as (page, errors):
+        yield page, errors, address
+
+
+@pytest.fixture(scope="class")
+def opened(request, desk):
+    """The class's chapter, as it was saved."""
+    page, _, address = desk
+    return Notebook(page, address, f"notebooks/{request.cls.chapter}")
+
+
+@pytest.fixture(scope="class")
+def notebook(opened):
+    opened.run_all(seconds=600)
+    return opened
+
+
+class Chapter:
+    @pytest.fixture(autouse=True)
+    def the_console_stays_silent(self, desk):
+        yield
+        assert desk[1] == []
+
+    def test_opened_and_not_run_it_says_what_to_do(self, opened):
+        said = opened.panel.get_by_text("Run this cell to get the sliders", exact=False)
+        expect(said).to_have_count(1)
+        expect(opened.panel.locator(".widget-slider")).to_have_count(0)
+
+    def test_every_cell_runs_and_none_fails(self, notebook):
+        prompts = notebook.prompts()
+        assert prompts == [f"[{i}]" for i in range(1, len(prompts) + 1)]
+        for kind in ("error", "stderr"):
+            expect(notebook.panel.locator(f'[data-mime-type="application/vnd.jupyter.{kind}"]')).to_have_count(0)
+
+
+class Pictures(Chapter):
+    """A chapter whose sliders draw a picture."""
+
+    def picture(self, notebook):
+        return notebook.panel.locator("img.widget-image")
+
+    def seen(self, notebook):
+        return self.picture(notebook).evaluate(PIXELS)
+
+    def moved_there_and_back(self, notebook, there, back):
+        """The picture follows a move, and is the first again after the way back: moves on the way are forgotten."""
+        start = self.seen(notebook)
+        there()
+        notebook.until(lambda: self.seen(notebook) != start, "another picture")
+        back()
+        notebook.until(lambda: self.seen(notebook) == start, "the first picture again")
+
+    def pressed_there_and_back(self, notebook, label, there, back):
+        self.moved_there_and_back(notebook, lambda: notebook.press(label, there), lambda: notebook.press(label, back))
+
+    def dragged_there_and_back(self, notebook, label, there, value, back):
+        def drag():
+            notebook.drag(label, there)
+            assert notebook.readout(label) == pytest.approx(value, abs=0.1)
+
+        self.moved_there_and_back(notebook, drag, lambda: notebook.drag(label, back))
+
+    def answers_in_time(self, notebook, label):
+        keys = ("ArrowLeft", "ArrowRight") * 4
+        times = [notebook.seconds_to_answer(label, key, self.picture(notebook)) for key in keys]
+        assert statistics.median(times) < IN_TIME, times
+
+
+class TestChapter1(Pictures):
+    chapter = "01_vae.ipynb"
+
+    def test_keys_move_z(self, notebook):
+        self.pressed_there_and_back(notebook, "z₁", "ArrowRight", "ArrowLeft")
+        self.pressed_there_and_back(notebook, "z₂", "ArrowUp", "ArrowDown")
+        assert (notebook.readout("z₁"), notebook.readout("z₂")) == (1.2, -1.2)
+
+    def test_the_mouse_moves_z(self, notebook):
+        self.dragged_there_and_back(notebook, "z₁", 0.25, -1.5, back=0.7)
+        self.dragged_there_and_back(notebook, "z₂", 0.9, 2.4, back=0.3)
+
+    def test_another_beta_draws_with_another_model(self, notebook):
+        beta = notebook.control("β").locator("select")
+        self.moved_there_and_back(notebook, lambda: beta.select_option("6"), lambda: beta.select_option("1"))
+
+    def test_the_picture_follows_in_time(self, notebook):
+        self.answers_in_time(notebook, "z₂")
+
+
+class TestChapter3(Pictures):
+    chapter = "03_vrnn_cell.ipynb"
+
+    def test_keys_and_mouse_step_through_the_sentence(self, notebook):
+        self.pressed_there_and_back(notebook, "character", "ArrowLeft", "ArrowRight")
+        self.dragged_there_and_back(notebook, "character", 0, 1, back=32 / 59)
+
+    def test_a_sentence_of_the_readers_own_is_read(self, notebook):
+        sentence = notebook.control("sentence").locator("input")
+        before = sentence.input_value()
+        self.moved_there_and_back(notebook, lambda: sentence.fill("To be, or not to be"), lambda: sentence.fill(before))
+
+    def test_a_sentence_that_the_model_cannot_read_is_refused_in_the_pictures_place(self, notebook):
+        sentence = notebook.control("sentence").locator("input")
+        before, start = sentence.input_value(), self.seen(notebook)
+        sentence.fill("Roméo")
+        expect(notebook.panel.locator(".widget-html .error")).to_contain_text("ValueError: 1 of 5 characters")
+        expect(self.picture(notebook)).not_to_be_visible()
+        sentence.fill(before)
+        expect(self.picture(notebook)).to_be_visible()
+        expect(notebook.panel.locator(".widget-html .error")).to_have_count(0)
+        notebook.until(lambda: self.seen(notebook) == start, "the first picture again")
+
+    def test_the_picture_follows_in_time(self, notebook):
+        self.answers_in_time(notebook, "character")
+
+
+class TestChapter5(Chapter):
+    chapter = "05_generation.ipynb"
+    columns = ("best", "charrnn-same-width")  # the checkpoints that are chosen at first
+
+    def live(self, notebook):
+        return notebook.panel.locator(".live-text")
+
+    def texts(self, notebook):
+        return self.live(notebook).locator("pre").all_text_contents()
+
+    def status(self, notebook):
+        return self.live(notebook).locator("small")
+
+    def button(self, notebook, name):
+        return notebook.panel.locator(".widget-button").filter(has_text=name)
+
+    def write_path(self, notebook, path):
+        box = notebook.control("path of own checkpoint").locator("input")
+        box.fill(str(path))
+        box.press("Enter")
+
+    def streams_what_generate_gives(self, notebook):
+        """The texts become those that `generate` gives for the values that the controls show."""
+        values = dict(
+            prime=notebook.control("prime").locator("input").input_value(),
+            temperature=notebook.readout("temperature"),
+            prior_temperature=notebook.readout("prior's deviation ×"),
+            seed=int(notebook.readout("seed")),
+        )
+        models = [load_checkpoint(FOLDER / f"checkpoints/{name}/best.safetensors") for name in self.columns]
+        texts = ["".join(generate(model, length=600, **values)) for model in models]
+        notebook.until(lambda: self.texts(notebook) == texts, f"the texts of {values}")
+        expect(self.status(notebook)).to_contain_text("600 characters in")
+        return texts
+
+    @pytest.fixture
+    def long_stream(self, notebook, tmp_path):
+        """A stream of many seconds in the first column: a reader's own model, large and of few letters."""
+        torch.manual_seed(0)
+        model = VRNN(VRNNCell(hidden_size=1536))
+        with torch.no_grad():
+            *_, bias = model.cell.emission_net.parameters()
+            bias.fill_(-100)
+            bias[ord("a") : ord("z") + 1] = 0
+        save_checkpoint(tmp_path / "own.safetensors", model)
+        self.write_path(notebook, tmp_path / "own.safetensors")
+        chosen = notebook.control("VRNN").locator("select")
+        chosen.select_option("own checkpoint")
+        expect(self.status(notebook)).to_have_text("streaming")
+        notebook.until(lambda: re.match("[a-z]", self.texts(notebook)[0]), "its text")
+        yield model
+        chosen.select_option("VRNN")
+        self.streams_what_generate_gives(notebook)
+
+    def test_nothing_streams_before_its_reader_asks(self, notebook):
+        assert self.texts(notebook) == ["", ""]
+        expect(self.status(notebook)).to_have_text("Press Start, or move a control.")
+
+    def test_start_and_every_control_stream_what_generate_gives(self, notebook):
+        self.button(notebook, "Start").click()
+        seen = [self.streams_what_generate_gives(notebook)]
+        prime, seed = notebook.control("prime").locator("input"), "seed"
+        for move in (
+            lambda: notebook.press("temperature", "ArrowRight", "ArrowRight"),
+            lambda: notebook.drag("temperature", 0.25),
+            lambda: notebook.press("prior's deviation ×", "End"),
+            lambda: prime.fill("KING:"),
+            lambda: notebook.drag(seed, 0.5),
+        ):
+            move()
+            seen.append(self.streams_what_generate_gives(notebook))
+        assert notebook.readout("temperature") == pytest.approx(0.5, abs=0.05) and notebook.readout(seed) == 10
+        assert all(one[0] != other[0] for one, other in itertools.pairwise(seen)), "a control that changes nothing"
+
+    def test_text_starts_in_time(self, notebook):
+        times = []
+        for key in ("ArrowRight", "ArrowLeft") * 3:
+            times.append(notebook.seconds_to_answer("seed", key, self.live(notebook)))
+            self.streams_what_generate_gives(notebook)  # so that the next change is the next stream's
+        assert statistics.median(times) < IN_TIME, times
+
+    def test_a_move_restarts_what_streams_and_no_text_mixes(self, notebook, long_stream):
+        old = self.texts(notebook)[0]
+        self.live(notebook).evaluate(FRAMES)
+        notebook.press("seed", "ArrowRight")
+        new = "".join(generate(long_stream, notebook.control("prime").locator("input").input_value(),
+                               notebook.readout("temperature"), notebook.readout("prior's deviation ×"), 60,
+                               int(notebook.readout("seed"))))  # fmt: skip
+        assert new[:20] != old[:20]
+        notebook.until(lambda: self.texts(notebook)[0].startswith(new), "the new stream")
+        frames = notebook.page.evaluate("() => window.frames_seen")
+        times, texts = zip(*frames)
+        restart = next(i for i, text in enumerate(texts) if not text.startswith(old))
+        for part in (texts[:restart], texts[restart:]):
+            assert all(after.startswith(before) for before, after in itertools.pairwise(part)), "text that flickers"
+        assert all((new + "z" * 600).startswith(text[:60]) for text in texts[restart:])
+        assert (times[-1] - times[restart]) / (len(times) - restart) > 45, "more than about 20 frames a second"
+
+    def test_stop_stops_and_the_text_so_far_stays(self, notebook, long_stream):
+        self.button(notebook, "Stop").click()
+        expect(self.status(notebook)).to_have_text("stopped")
+        stopped = self.texts(notebook)
+        assert 0 < len(stopped[0]) < 600
+        self.runs_another_cell(notebook)
+        assert self.texts(notebook) == stopped
+        expect(self.button(notebook, "Start")).to_be_visible()
+
+    def test_the_kernel_runs_other_cells_while_text_streams(self, notebook, long_stream):
+        self.runs_another_cell(notebook)
+        expect(self.status(notebook)).to_have_text("streaming", timeout=1)
+
+    def runs_another_cell(self, notebook):
+        cell = notebook.cell('exercises.check("5.1"')
+        last = max(int(prompt.strip("[]")) for prompt in notebook.prompts())
+        cell.locator(".cm-content").click()
+        notebook.page.keyboard.press("Control+Enter")
+        expect(cell.locator(".jp-InputPrompt")).to_have_text(f"[{last + 1}]:")
+
+    def test_errors_appear_in_both_columns_and_go_with_the_next_move(self, notebook):
+        prime, errors = notebook.control("prime").locator("input"), self.live(notebook).locator(".error")
+        prime.fill("Roméo")
+        expect(errors).to_have_count(2)
+        for column in (0, 1):
+            expect(errors.nth(column)).to_contain_text("ValueError: 1 of 5 characters")
+        prime.fill("ROMEO:")
+        self.streams_what_generate_gives(notebook)
+        expect(errors).to_have_count(0)
+        self.write_path(notebook, "nowhere")
+        notebook.control("CharRNN").locator("select").select_option("own checkpoint")
+        expect(errors).to_have_count(1)
+        expect(errors).to_contain_text("There is no checkpoint")
+        notebook.control("CharRNN").locator("select").select_option("RNN, same width")
+        self.streams_what_generate_gives(notebook)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Where there is no browser
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", "failed"), ("", "skipped")])
+def test_a_missing_browser_skips_these_tests_but_fails_continuous_integration(tmp_path, ci, outcome):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "TestChapter1 and opened"]
+    environment = os.environ | {"PATH": str(tmp_path), "CI": ci}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert re.search(rf"^=+ .*1 (error|{outcome})", ran.stdout, re.MULTILINE), ran.stdout
+    assert (ran.returncode == 0) == (outcome == "skipped")
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Runs .ci/run where these commands are and no others: its status, its calls of them, and what it complained of."""
+    (tmp_path / "project" / ".ci").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    shutil.copy(ROOT / ".ci/run", tmp_path / "project" / ".ci/run")
+    for name in ("bash", "dirname"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+
+    def run(*commands, **environment):
+        for name in commands:
+            script = tmp_path / "bin" / name
+            script.write_text(f'#!/bin/sh\necho "{name} $*" ${{CI:+"[CI=$CI]"}}\n')
+            script.chmod(0o755)
+        environment |= {"PATH": str(tmp_path / "bin")}
+        run = [shutil.which("bash"), tmp_path / "project" / ".ci/run"]
+        ran = subprocess.run(run, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        return ran.returncode, ran.stdout.splitlines(), ran.stderr
+
+    return run
+
+
+def test_ci_run_brings_a_browser_if_there_is_none_and_allows_no_skip(machine):
+    status, calls, _ = machine("make", "apt-get", "sudo")
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    assert (status, calls[-1]) == (0, "make test [CI=true]")
+    assert [call.removesuffix(" [CI=true]") for call in calls[:-1]] == [
+        f"{sudo}apt-get update",
+        f"{sudo}apt-get install --yes --no-install-recommends chromium",
+    ]
+
+
+def test_ci_run_installs_nothing_where_a_browser_is(machine):
+    assert machine("make", "apt-get", "chromium", CI="true")[:2] == (0, ["make test [CI=true]"])
+
+
+def test_ci_run_says_what_is_missing_where_it_cannot_install(machine):
+    status, calls, error = machine("make")
+    assert (status, calls) == (1, []) and "there is no chromium, nor apt-get" in error
