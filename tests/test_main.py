@@ -146,7 +146,7 @@ def test_the_defaults_are_the_source_articles(monkeypatch, tmp_path):
     assert (batches.batch_size, batches.length, batches.characters, batches.seed) == (64, 300, 1, 0)
     assert options == {
         **{"updates": 2000, "learning_rate": 0.001, "kl_weight": 1.0, "free_bits": 0.0, "weight_decay": 0.0},
-        **{"clip": 1.0, "evaluate_every": 100, "keep": [], "seed": 0, "device": "cpu"},
+        **{"clip": 1.0, "evaluate_every": 100, "keep": [], "seed": 0, "device": "cpu", "word_dropout": 0.0},
         **{"out": tmp_path, "resume": False},
     }
 
@@ -155,7 +155,7 @@ RUNS = {
     "a VRNN on streams": (
         "--hidden 4 --latent 3 --embedding 5 --layers 2 --rnn lstm --characters 2 --depth 2 --dropout 0.25 --batching"
         " streams --batch 3 --length 7 --learning-rate 0.02 --cosine --weight-decay 0.125 --clip 0.5 --kl-weight 0.75"
-        " --anneal 9 --free-bits 0.5 --evaluate-every 4 --keep 1 3 --seed 5 --updates 4 --threads 3",
+        " --anneal 9 --free-bits 0.5 --word-dropout 0.3 --evaluate-every 4 --keep 1 3 --seed 5 --updates 4 --threads 3",
         {
             "model": "VRNN",
             "configuration": {
@@ -167,6 +167,7 @@ RUNS = {
             "learning_rate": "Cosine(peak=0.02, updates=4, warmup=100)",
             "kl_weight": "Linear(start=0.0, stop=0.75, updates=9)",
             **{"free_bits": 0.5, "weight_decay": 0.125, "clip": 0.5, "evaluate_every": 4, "seed": 5},
+            "word_dropout": 0.3,
         },
         {"update-1", "update-3"},
         [0, 1, 3, 4],
@@ -182,10 +183,22 @@ RUNS = {
             },
             "corpus": "RandomWindows(codes=810 long, batch_size=2, length=9, characters=1, validation=45 long, seed=7)",
             **{"learning_rate": 0.03, "kl_weight": 0.5, "free_bits": 0.0, "weight_decay": 0.0, "clip": 1.0},
-            **{"evaluate_every": 3, "seed": 7},
+            **{"evaluate_every": 3, "seed": 7, "word_dropout": 0.0},
         },
         set(),
         [0, 3],
+    ),
+    "a chain": (
+        "--model chained --hidden 6 --embedding 5 --characters 3 --batch 2 --length 3 --updates 1 --threads 3",
+        {
+            "model": "ChainedCharRNN",
+            "configuration": {
+                **{"input_size": 128, "hidden_size": 6, "embedding_size": 5, "num_layers": 1, "rnn": "gru"},
+                **{"emission": "categorical", "characters": 3, "depth": 1, "dropout": 0.0, "batch_first": False},
+            },
+        },
+        set(),
+        [0, 1],
     ),
 }
 
@@ -510,6 +523,8 @@ def test_what_generate_cannot_mean_is_refused_before_anything_is_printed(options
         ("--clip nan", "must be positive: 2, 100, nan"),
         ("--threads 0", "expects a positive integer"),
         ("--weight-decay -1", "weight_decay"),
+        ("--word-dropout 1.1", "word_dropout=1.1: a share from 0 to 1"),
+        ("--model chained", "two characters per step or more"),
     ],
 )
 def test_settings_that_make_no_run_are_refused(options, sentence, text, tmp_path, capsys):

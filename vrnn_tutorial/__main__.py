@@ -10,7 +10,7 @@ import torch
 from . import benchmark, plots
 from .bounds import Linear
 from .cell import RNN_CELLS, VRNNCell
-from .char_rnn import CharRNN
+from .char_rnn import ChainedCharRNN, CharRNN
 from .checkpoint import load_checkpoint, write_atomically
 from .data import FOLDER, corpus_from_file, shakespeare
 from .evaluation import evaluate
@@ -70,7 +70,8 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, metavar="FOLDER", help="for history.json and the checkpoints last and best")
     add("--resume", action="store_true", help="go on with the run in the folder, if there is one")
     add("--updates", type=int, default=2000, help="optimiser steps")
-    add("--model", choices=["vrnn", "charrnn"], default="vrnn", help="charrnn is the control without z")
+    add("--model", choices=["vrnn", "charrnn", "chained"], default="vrnn",
+        help="charrnn is the control without z; chained, another, whose characters of one step depend on each other")
     add("--hidden", type=int, default=64, help="size of h")
     add("--latent", type=int, default=64, help="size of z (vrnn)")
     add("--embedding", type=int, default=64, help="size of the embedding")
@@ -90,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     add("--kl-weight", type=float, default=1.0, help="weight of the KL in the loss")
     add("--anneal", type=int, default=0, metavar="N", help="raise the KL's weight linearly over N updates")
     add("--free-bits", type=float, default=0.0, help="bits of KL per time step that cost nothing more")
+    add("--word-dropout", type=float, default=0.0, help="share of the characters hidden from the recurrence")
     add("--evaluate-every", type=int, default=100, metavar="N", help="updates between held-out ELBOs")
     add("--keep", type=int, nargs="*", default=[], metavar="UPDATE", help="updates whose weights are kept")
     add("--seed", type=int, default=0, help="of the weights, the batches and the noise")
@@ -141,7 +143,8 @@ def run_train(options) -> None:
     torch.manual_seed(options.seed)
     sizes = dict(hidden_size=options.hidden, embedding_size=options.embedding, num_layers=options.layers,
                  rnn=options.rnn, characters=options.characters, depth=options.depth, dropout=options.dropout)
-    model = CharRNN(**sizes) if options.model == "charrnn" else VRNN(VRNNCell(latent_size=options.latent, **sizes))
+    model = (VRNN(VRNNCell(latent_size=options.latent, **sizes)) if options.model == "vrnn" else
+             {"charrnn": CharRNN, "chained": ChainedCharRNN}[options.model](**sizes))
     shape = dict(batch_size=options.batch, length=options.length, characters=options.characters)
     batches = corpus.streams(**shape) if options.batching == "streams" else corpus.windows(**shape, seed=options.seed)
     peak, weight = options.learning_rate, options.kl_weight
@@ -150,8 +153,8 @@ def run_train(options) -> None:
             model, batches, updates=options.updates, out=options.out, resume=options.resume, seed=options.seed,
             learning_rate=Cosine(peak, options.updates) if options.cosine else peak,
             kl_weight=Linear(0.0, weight, options.anneal) if options.anneal else weight, free_bits=options.free_bits,
-            weight_decay=options.weight_decay, clip=options.clip, evaluate_every=options.evaluate_every,
-            keep=options.keep, device=options.device):
+            word_dropout=options.word_dropout, weight_decay=options.weight_decay, clip=options.clip,
+            evaluate_every=options.evaluate_every, keep=options.keep, device=options.device):
         if record.validation is not None:
             print(f"update {record.update}: held-out loss {record.validation.loss:.4f} nats per character = "
                   f"{record.validation.reconstruction:.4f} + KL {record.validation.kl:.4f}", flush=True)

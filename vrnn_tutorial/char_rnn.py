@@ -1,4 +1,4 @@
-"""CharRNN: the control without z (chapter 4)."""
+"""CharRNN: the control without z (chapter 4); ChainedCharRNN: the one without independence in a step (chapter 6)."""
 
 from typing import NamedTuple
 
@@ -47,17 +47,20 @@ class CharRNN(nn.Module):
         # nn.GRU warns of a dropout between layers that has no layer to stand before.
         self.layers = RNN_LAYERS[rnn](embedding_size, hidden_size, num_layers, dropout=dropout if num_layers > 1 else 0)
 
-    def forward(self, x: Tensor, state: Tensor | tuple | None = None) -> CharRNNOutput:
-        """x: codes (T, B), (T, B, k), or vectors (T, B, D); (B, T, ...) with batch_first. state: None is zeros."""
+    def forward(self, x: Tensor, state: Tensor | tuple | None = None, read: Tensor | None = None) -> CharRNNOutput:
+        """x: codes (T, B), (T, B, k), or vectors (T, B, D); (B, T, ...) with batch_first. state: None is zeros.
+
+        read: what the recurrence reads in place of x, whose shape it has.
+        """
         self.phi_x.check_axes(x, *("BT" if self.batch_first else "TB"))
+        features = self.phi_x(x if read is None else read)
         if self.batch_first:
-            x = x.transpose(0, 1)
-        features = self.phi_x(x)
+            features = features.transpose(0, 1)
         state = self.zero_state(features[0]) if state is None else state
         hidden, after = self.layers(features, state)
         before = torch.cat([self.hidden(state)[None], hidden[:-1]])
         if self.batch_first:
-            x, before, hidden = x.transpose(0, 1), before.transpose(0, 1), hidden.transpose(0, 1)
+            before, hidden = before.transpose(0, 1), hidden.transpose(0, 1)
         emission = self.emission(F.dropout(before, self.dropout, self.training))
         reconstruction = -emission.log_prob(x)
         return CharRNNOutput(reconstruction, torch.zeros_like(reconstruction), after, hidden, emission)
@@ -78,3 +81,53 @@ class CharRNN(nn.Module):
     def hidden(self, state: Tensor | tuple) -> Tensor:
         """h (B, H) of the top layer."""
         return (state[0] if self.kind == "lstm" else state)[-1]
+
+
+class Chained(NamedTuple):
+    """p(x_t | h_{t-1}) as a chain: character i of a step is told the i - 1 before it.
+
+    logits: (..., k, V) and h: (..., H), of the model. x: int64 codes (..., k).
+    """
+
+    logits: Tensor  # what h alone says, as in a Categorical
+    h: Tensor
+    model: "ChainedCharRNN"
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) in nats, summed over the k characters of a step: (...)."""
+        return self.given(x).log_prob(x)
+
+    def sample(self, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+        """Codes (..., k), drawn one after the other, each as a Categorical draws them; at 0 each the most likely."""
+        x = torch.zeros(self.logits.shape[:-1], dtype=torch.int64, device=self.logits.device)
+        for i in range(x.shape[-1]):
+            x[..., i] = Categorical(self.given(x).logits[..., i, :]).sample(temperature, generator)
+        return x
+
+    def given(self, x: Tensor) -> Categorical:
+        """The k softmaxes, each given the characters of x before its own."""
+        embedded = self.model.phi_x.embedding(x).flatten(-2)
+        E = self.model.phi_x.embedding.embedding_dim
+        heard = [link(torch.cat([self.h, embedded[..., :i * E]], -1)) for i, link in enumerate(self.model.links, 1)]
+        return Categorical(self.logits + torch.stack([torch.zeros_like(heard[0]), *heard], -2), len(heard) + 1)
+
+
+class ChainedCharRNN(CharRNN):
+    """A CharRNN of k > 1 characters per step that does not take them for independent, given h.
+
+    p(x_t | h_{t-1}) = prod_i p(x_t,i | x_t,1 ... x_t,i-1, h_{t-1}), exact like every chain rule: what it gains on the
+    CharRNN is what independent softmaxes cost. To the logits of each character but the first, a net of h and of the
+    earlier characters' embeddings adds its own; with these at zero it is the CharRNN. Arguments and errors are
+    CharRNN's; ValueError too for one character per step, or vectors.
+    """
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        if self.characters == 1:
+            raise ValueError("a chain needs two characters per step or more.")
+        V, H, E = self.phi_x.input_size, self.hidden_size, self.phi_x.embedding.embedding_dim
+        self.links = nn.ModuleList(net(H + i * E, H, V, depth=2) for i in range(1, self.characters))
+
+    def emission(self, h: Tensor) -> Chained:
+        """p(x_t | h_{t-1}). h: (..., H)."""
+        return Chained(super().emission(h).logits, h, self)

@@ -8,18 +8,18 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from .cell import VRNNCell
-from .char_rnn import CharRNN
+from .char_rnn import ChainedCharRNN, CharRNN
 from .data import write_atomically
 from .vae import VAE
 from .vrnn import VRNN
 
 FORMAT = "vrnn_tutorial 1"
-MODELS = {"VRNN": VRNN, "CharRNN": CharRNN, "VAE": VAE}
+MODELS = {model.__name__: model for model in (VRNN, CharRNN, ChainedCharRNN, VAE)}
 WEIGHTS = "model."
 
 
 def make_model(name: str, configuration: dict) -> nn.Module:
-    """The model of that class name ("VRNN", "CharRNN" or "VAE") and `model.configuration`, with fresh weights."""
+    """The model of that class name (a key of MODELS) and `model.configuration`, with fresh weights."""
     if name != "VRNN":
         return MODELS[name](**configuration)
     options = dict(configuration)

@@ -58,9 +58,9 @@ class Cosine:
 
 
 def train(model: nn.Module, corpus: Iterable[Tensor], *, updates: int = 2000, learning_rate: Schedule = 0.001,
-          kl_weight: Schedule = 1.0, free_bits: Schedule = 0.0, weight_decay: float = 0.0, clip: float = 1.0,
-          validation: Tensor | None = None, evaluate_every: int = 100, keep: Iterable[int] = (),
-          out: Path | None = None, resume: bool = False, seed: int = 0, device: str = "cpu",
+          kl_weight: Schedule = 1.0, free_bits: Schedule = 0.0, word_dropout: float = 0.0, weight_decay: float = 0.0,
+          clip: float = 1.0, validation: Tensor | None = None, evaluate_every: int = 100,
+          keep: Iterable[int] = (), out: Path | None = None, resume: bool = False, seed: int = 0, device: str = "cpu",
           progress: bool = True) -> Iterator[Record]:
     """Trains `model` in place, one record per update; leaving the loop early keeps what was learned.
 
@@ -68,7 +68,9 @@ def train(model: nn.Module, corpus: Iterable[Tensor], *, updates: int = 2000, le
     windows of 64 x 300. If it says `carries_state`, the state at the end of a batch, detached, starts the next.
     Adam (with decoupled weight decay, arXiv 1711.05101, if any) on the mean loss per time step. learning_rate,
     kl_weight and free_bits (see bounds.loss) are numbers or functions of the updates done; the gradient's norm is
-    clipped to `clip` before each step. validation: held-out text (the corpus' own by default), scored every
+    clipped to `clip` before each step. word_dropout: share of the characters that the recurrence reads as code 0, NUL,
+    which no text holds (Bowman et al. 2015, arXiv 1511.06349, section 3.1). As there, the encoder sees x_t itself all
+    the while, so that z_t may tell h_t of it. validation: held-out text (the corpus' own by default), scored every
     `evaluate_every` updates and at the last.
 
     out: a folder for `history.json`, `last.safetensors`, `best.safetensors` (by validation) and a checkpoint for each
@@ -81,10 +83,13 @@ def train(model: nn.Module, corpus: Iterable[Tensor], *, updates: int = 2000, le
     """
     if updates < 1 or evaluate_every < 1 or not clip > 0:
         raise ValueError(f"updates, evaluate_every and clip must be positive: {updates}, {evaluate_every}, {clip}.")
+    if not 0 <= word_dropout <= 1 or (word_dropout and model.configuration["emission"] != "categorical"):
+        raise ValueError(f"word_dropout={word_dropout}: a share from 0 to 1, of characters and not of vectors.")
     settings = {name: _describe(value) for name, value in (
         ("model", type(model).__name__), ("configuration", model.configuration), ("corpus", corpus),
         ("learning_rate", learning_rate), ("kl_weight", kl_weight), ("free_bits", free_bits),
-        ("weight_decay", weight_decay), ("clip", clip), ("evaluate_every", evaluate_every), ("seed", seed))}
+        ("word_dropout", word_dropout), ("weight_decay", weight_decay), ("clip", clip),
+        ("evaluate_every", evaluate_every), ("seed", seed))}
     run = _Run(model.to(device), settings, weight_decay, None if out is None else Path(out), resume)
     if validation is None:
         validation = getattr(corpus, "validation", None)
@@ -94,7 +99,8 @@ def train(model: nn.Module, corpus: Iterable[Tensor], *, updates: int = 2000, le
 
 
 def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, keep, device, progress):
-    model, optimizer, seed = run.model, run.optimizer, run.settings["seed"]
+    model, optimizer = run.model, run.optimizer
+    seed, word_dropout = run.settings["seed"], run.settings["word_dropout"]
     carries_state = getattr(corpus, "carries_state", False)
     batches = islice(_again_and_again(corpus), run.update, None)
 
@@ -117,7 +123,9 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                 rate, kl_weight, free_bits = (schedule(run.update) for schedule in schedules)
                 model.train()
                 with _seeded(seed, run.update, x.device):
-                    result = model(x, run.state if carries_state else None)
+                    read = {"read": x.masked_fill(torch.rand_like(x, dtype=torch.float) < word_dropout, 0)
+                            } if word_dropout else {}
+                    result = model(x, run.state if carries_state else None, **read)
                 optimizer.zero_grad()
                 bounds.loss(result, kl_weight, free_bits).backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()
@@ -216,7 +224,8 @@ class _Run:
     def load(self):
         model, tensors, about = read_checkpoint(self.out / "last.safetensors")
         try:
-            history = json.loads((self.out / "history.json").read_text())
+            # Runs that are older than word dropout do not tell of it.
+            history = {"word_dropout": 0.0, **json.loads((self.out / "history.json").read_text())}
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.out / 'history.json'} cannot be read ({error}); the run cannot go on.") from error
         # As history.json has them: nine digits.

@@ -52,23 +52,26 @@ class VRNN(nn.Module):
         return {**self.cell.configuration, "batch_first": self.batch_first}
 
     def forward(self, x: Tensor, state: State | None = None, noise: Tensor | None = None,
-                generator: torch.Generator | None = None) -> Output:
+                generator: torch.Generator | None = None, read: Tensor | None = None) -> Output:
         """x: codes (T, B), (T, B, k), or vectors (T, B, D). state: before the first step, None is zeros.
 
-        noise: (T, B, Z), standard normal, drawn if not given. With batch_first x and noise start (B, T).
+        noise: (T, B, Z), standard normal, drawn if not given. read: what the recurrence reads in place of x, whose
+        shape it has; posterior and losses keep to x. With batch_first x, noise and read start (B, T).
         Raises ValueError for an x of the wrong type, axes or size, or of no steps.
         """
         self.cell.phi_x.check_axes(x, *("BT" if self.batch_first else "TB"))
         if self.batch_first:
-            x, noise = x.transpose(0, 1), None if noise is None else noise.transpose(0, 1)
-        out = self.run(x, state, noise, generator)
+            x, noise, read = (None if given is None else given.transpose(0, 1) for given in (x, noise, read))
+        out = self.run(x, state, noise, generator, read)
         if self.batch_first:
             out = Output(*(v if name == "state" else _swap(v) for name, v in zip(Output._fields, out, strict=True)))
         return out
 
-    def run(self, x, state, noise, generator) -> Output:
+    def run(self, x, state, noise, generator, read=None) -> Output:
         cell = self.cell
         x_posterior, x_rnn = self.input_products(x)
+        if read is not None:
+            x_rnn = self.input_products(read)[1]
         if noise is None:
             noise = standard_normal((*x_rnn.shape[:2], cell.latent_size), x_rnn, generator)
         if state is None:
