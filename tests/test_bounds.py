@@ -1,4 +1,4 @@
-"""Tests of vrnn_tutorial/bounds.py, on models whose exact log p(x) is known.
+"""Tests of vrnn_tutorial/bounds.py, on models whose exact log p(x) is known: by principal components, or by Kalman.
 
 A VAE with linear nets and a Gaussian emission of constant deviation s is probabilistic principal component analysis:
 x = W z + b + s noise, so p(x) = N(b, W W^T + s^2 I), and p(z | x) = N(M^-1 W^T (x - b), s^2 M^-1), M = W^T W + s^2 I
@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from torch.distributions import MultivariateNormal, Normal
 from torch.testing import assert_close
 
-from vrnn_tutorial.bounds import Linear, iwae, log_weights, loss
-from vrnn_tutorial.cell import VRNNCell
+from vrnn_tutorial.bounds import Linear, fivo, iwae, log_weights, loss
+from vrnn_tutorial.cell import Step, VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
-from vrnn_tutorial.gaussian import DiagonalGaussian
+from vrnn_tutorial.emission import Gaussian
+from vrnn_tutorial.gaussian import DiagonalGaussian, standard_normal
 from vrnn_tutorial.vae import VAE
 from vrnn_tutorial.vrnn import VRNN
 
@@ -268,3 +269,204 @@ def test_a_vrnn_of_codes_has_one_bound_per_sequence(k):
         weights.append((p - q - out.reconstruction.sum()).exp())
     expected = torch.stack(weights).view(2, 3).mean(1).log()
     assert_close(iwae(model, x, 3, torch.Generator().manual_seed(0)), expected, **tight)
+
+
+# The particle filter's bound, where z passes from step to step
+
+
+class RandomWalk(torch.nn.Module):
+    """A linear-Gaussian state-space model with a VRNN's and its cell's interface: z_1 ~ N(0, 1), z_t = 0.8 z_{t-1} +
+    noise, x_t = z_t + noise; h_t is z_t. Its encoder knows nothing: each z is proposed by the prior, widened.
+    """
+
+    batch_axis, batch_first, latent_size = 1, False, 1
+    decay, deviation = 0.8, 1.0
+
+    def __init__(self, widening: float = 0.2):
+        super().__init__()
+        self.widening = torch.nn.Parameter(torch.tensor(widening).double())
+
+    @property
+    def cell(self):
+        return self
+
+    def __call__(self, x, state=None, noise=None, generator=None):
+        """A sequence as a VRNN reads it, or with a noise one step as its cell takes it."""
+        return self.sequence(x, generator) if noise is None else self.step(state, noise)
+
+    def step(self, state, noise) -> Step:
+        prior = DiagonalGaussian(torch.zeros_like(noise) if state is None else self.decay * state, 0 * noise)
+        posterior = DiagonalGaussian(prior.mean, prior.log_std + self.widening)
+        z = posterior.rsample(noise)
+        return Step(z, z, prior, posterior, z, Gaussian(z, torch.full_like(z, math.log(self.deviation))))
+
+    def sequence(self, x, generator) -> SimpleNamespace:
+        state, steps = None, []
+        for x_t, noise_t in zip(x, standard_normal(x.shape, x, generator), strict=True):
+            step = self.step(state, noise_t)
+            state = step.state
+            steps.append((step, -step.emission.log_prob(x_t)))
+        stacked = {
+            name: DiagonalGaussian(*map(torch.stack, zip(*(getattr(step, name) for step, _ in steps), strict=True)))
+            for name in ("prior", "posterior")
+        }
+        z, reconstruction = torch.stack([step.z for step, _ in steps]), torch.stack([loss for _, loss in steps])
+        return SimpleNamespace(
+            **stacked, z=z, reconstruction=reconstruction, kl=stacked["posterior"].kl(stacked["prior"])
+        )
+
+    def log_p(self, x):
+        """Exact log p(x), (B,) nats per sequence, by the Kalman filter."""
+        mean, variance, total = torch.zeros(x.shape[1]).double(), 1.0, 0
+        for x_t in x[..., 0]:
+            total = total + Normal(mean, math.sqrt(variance + self.deviation**2)).log_prob(x_t)
+            gain = variance / (variance + self.deviation**2)
+            mean = self.decay * (mean + gain * (x_t - mean))
+            variance = self.decay**2 * (1 - gain) * variance + 1
+        return total
+
+    def some_x(self, steps: int):
+        z, xs = 0, []
+        generator = torch.Generator().manual_seed(3)
+        for noise in torch.randn(steps, 2, generator=generator).double():
+            z = self.decay * z + noise[0]
+            xs.append(z + self.deviation * noise[1])
+        return torch.stack(xs).view(steps, 1, 1)
+
+
+def gaps(bound, model, x, k: int, repeats: int) -> tuple[float, float]:
+    """log p(x) less the bound's mean over repeats, and the standard error of that mean."""
+    with torch.no_grad():
+        values = model.log_p(x) - bound(model, x.expand(-1, repeats, -1), k, torch.Generator().manual_seed(k))
+    return values.mean().item(), values.std().item() / math.sqrt(repeats)
+
+
+def test_the_kalman_filter_agrees_with_the_joint_gaussian():
+    model = RandomWalk()
+    x = model.some_x(4)
+    mixing = torch.tensor([[0.8 ** (t - s) if s <= t else 0 for s in range(4)] for t in range(4)]).double()
+    covariance = mixing @ mixing.T + torch.eye(4).double()
+    assert_close(model.log_p(x)[0], MultivariateNormal(torch.zeros(4).double(), covariance).log_prob(x[:, 0, 0]))
+
+
+@pytest.mark.parametrize("bound", [iwae, fivo])
+@pytest.mark.parametrize("k", [2, 8])
+def test_averaged_over_draws_the_weights_are_p(bound, k):
+    """Both estimate p(x) itself, before the logarithm, without bias, whatever is resampled."""
+    model = RandomWalk()
+    x = model.some_x(5)
+    with torch.no_grad():
+        ratio = (bound(model, x.expand(-1, 40_000, -1), k, torch.Generator().manual_seed(1)) - model.log_p(x)).exp()
+    error = ratio.std().item() / math.sqrt(len(ratio))
+    assert abs(ratio.mean().item() - 1) < 4 * error < 0.1
+
+
+def test_all_bounds_lie_below_log_p_and_come_nearer_with_more_particles():
+    model = RandomWalk()
+    x = model.some_x(5)
+    with torch.no_grad():
+        out = model(x.expand(-1, 4000, -1), generator=torch.Generator().manual_seed(0))
+    elbo_gap = (model.log_p(x) + (out.reconstruction + out.kl).sum(0)).mean().item()
+    for bound in (iwae, fivo):
+        found = [gaps(bound, model, x, k, 2000) for k in (1, 4, 16, 64)]
+        assert abs(found[0][0] - elbo_gap) < 5 * found[0][1]  # one particle: the ELBO
+        for (farther, a), (nearer, b) in itertools.pairwise(found):
+            assert farther - nearer > 4 * math.hypot(a, b)
+        assert 4 * found[-1][1] < found[-1][0] < 0.1
+
+
+def test_the_particle_filter_stays_near_log_p_where_sequences_grow_long():
+    model = RandomWalk()
+    importance, filtered = (
+        [gaps(bound, model, model.some_x(steps), 32, 100)[0] for steps in (10, 80)] for bound in (iwae, fivo)
+    )
+    assert importance[1] > 20 * importance[0]
+    assert filtered[1] < 12 * filtered[0]
+    assert importance[1] > 10 * filtered[1]
+
+
+MODELS = {
+    "the default kind": {},
+    "two LSTM layers": {"rnn": "lstm", "num_layers": 2},
+    "two characters a step": {"characters": 2},
+    "vectors": {"emission": "gaussian"},
+}
+
+
+def sharp_vrnn(batch_first: bool = False, **options) -> VRNN:
+    """With weights so large that particles differ."""
+    torch.manual_seed(0)
+    model = VRNN(VRNNCell(5, 4, 3, embedding_size=6, **options), batch_first).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.4)
+    return model
+
+
+def some_sequences(steps: int, batch: int, characters: int = 1, emission: str = "categorical", **_):
+    if emission == "gaussian":
+        return torch.randn(steps, batch, 5).double() / 2
+    return torch.randint(5, (steps, batch) if characters == 1 else (steps, batch, characters))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+def test_without_resampling_it_is_the_importance_weighted_bound(options, batch_first):
+    model = sharp_vrnn(batch_first, **options)
+    x = some_sequences(7, 3, **options)
+    x = x.transpose(0, 1) if batch_first else x
+    same = [torch.Generator().manual_seed(4) for _ in range(3)]
+    assert_close(fivo(model, x, 8, same[0], resample_below=0), iwae(model, x, 8, same[1]), **tight)
+    assert (fivo(model, x, 8, same[2]) - iwae(model, x, 8, same[0].manual_seed(4))).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+def test_one_particle_is_the_draw_of_the_elbo(options):
+    model, x = sharp_vrnn(**options), some_sequences(7, 3, **options)
+    out = model(x, generator=torch.Generator().manual_seed(2))
+    assert_close(fivo(model, x, 1, torch.Generator().manual_seed(2)), log_weights(out, 0), **tight)
+
+
+@pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+def test_each_particle_goes_on_from_its_ancestor(options):
+    """The algorithm with one call of the cell for each particle, in the paper's own quantities."""
+    model, T, B, K = sharp_vrnn(**options), 12, 3, 6
+    x = some_sequences(T, B, **options)
+    generator = torch.Generator().manual_seed(9)
+    noise = torch.randn(T, B, K, 3, dtype=torch.float64, generator=generator)
+    states, weights = [[None] * K for _ in range(B)], torch.ones(B, K).double() / K
+    log_p, resampled = torch.zeros(B).double(), []
+    for t in range(T):
+        for b in range(B):
+            for k in range(K):
+                step = model.cell(x[t, b, None], states[b][k], noise[t, b, k, None])
+                p, q = (Normal(d.mean, d.log_std.exp()).log_prob(step.z).sum() for d in (step.prior, step.posterior))
+                weights[b, k] *= (p - q + step.emission.log_prob(x[t, b, None])[0]).exp().detach()
+                states[b][k] = step.state
+        log_p += weights.sum(1).log()
+        weights = weights / weights.sum(1, keepdim=True)
+        poor = [1 / w.square().sum() < K / 2 for w in weights]
+        resampled += poor
+        if any(poor):
+            ancestors = torch.multinomial(weights, K, replacement=True, generator=generator)
+            for b in range(B):
+                if poor[b]:
+                    states[b] = [states[b][k] for k in ancestors[b]]
+                    weights[b] = 1 / K
+    assert 0 < sum(resampled) < len(resampled)
+    assert_close(fivo(model, x, K, torch.Generator().manual_seed(9)), log_p, **tight)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_with_the_exact_posterior_every_filter_gives_log_p(batch_first):
+    model = linear_vrnn(batch_first)
+    x = torch.randn(6, 3, 2).double()
+    for resample_below in (0, 0.5, 2):
+        bound = fivo(model, x.transpose(0, 1) if batch_first else x, 4, resample_below=resample_below)
+        assert_close(bound, log_p_of_sequences(model, x), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("particles", [0, -1])
+def test_fewer_than_one_particle_is_refused(particles):
+    with pytest.raises(ValueError, match=f"particles must be at least 1, not {particles}"):
+        fivo(linear_vrnn(False), torch.ones(2, 1, 2).double(), particles)
