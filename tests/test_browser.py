@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import CHROMIUM, Notebook, chromium, jupyterlab
+from browser import CHROMIUM, Notebook, chromium, crowding, jupyterlab
 from PIL import Image, ImageSequence
 from playwright.sync_api import expect
 
@@ -24,9 +24,8 @@ from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.data import FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
-#: 0.3 seconds are promised, to a reader whose machine does nothing else. Where three programs share a core, as other
-#: tests and a training may, each step takes three times as long; so the median may.
-IN_TIME = 0.9
+#: Seconds in which a widget is to answer, on a machine that does nothing else.
+PROMISED = 0.3
 PIXELS = """image => {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
@@ -65,6 +64,15 @@ def opened(request, desk):
 def notebook(opened):
     opened.run_all(seconds=600)
     return opened
+
+
+def in_time(times):
+    """Whether the median answer came in time. times: of each answer its seconds, and how crowded the cores were then.
+
+    Twice the promise is allowed, and more where programs share a core: an answer goes through browser, JupyterLab,
+    kernel and back, and each of them has to wait for its turn.
+    """
+    return statistics.median(seconds / crowd for seconds, crowd in times) < 2 * PROMISED
 
 
 class Chapter:
@@ -114,8 +122,8 @@ class Pictures(Chapter):
 
     def answers_in_time(self, notebook, label):
         keys = ("ArrowLeft", "ArrowRight") * 4
-        times = [notebook.seconds_to_answer(label, key, self.picture(notebook)) for key in keys]
-        assert statistics.median(times) < IN_TIME, times
+        times = [(notebook.seconds_to_answer(label, key, self.picture(notebook)), crowding()) for key in keys]
+        assert in_time(times), times
 
 
 class TestChapter1(Pictures):
@@ -242,9 +250,9 @@ class TestChapter5(Chapter):
     def test_text_starts_in_time(self, notebook):
         times = []
         for key in ("ArrowRight", "ArrowLeft") * 3:
-            times.append(notebook.seconds_to_answer("seed", key, self.live(notebook)))
+            times.append((notebook.seconds_to_answer("seed", key, self.live(notebook)), crowding()))
             self.streams_what_generate_gives(notebook)  # so that the next change is the next stream's
-        assert statistics.median(times) < IN_TIME, times
+        assert in_time(times), times
 
     def test_a_move_restarts_what_streams_and_no_text_mixes(self, notebook, long_stream):
         old = self.texts(notebook)[0]
