@@ -1,5 +1,6 @@
 """Tests of vrnn_tutorial/char_rnn.py: the control must be the VRNN without z, and no more."""
 
+import itertools
 import math
 
 import pytest
@@ -9,7 +10,11 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from vrnn_tutorial.cell import VRNNCell
-from vrnn_tutorial.char_rnn import CharRNN
+from vrnn_tutorial.char_rnn import ChainedCharRNN, CharRNN
+from vrnn_tutorial.checkpoint import load_checkpoint, save_checkpoint
+from vrnn_tutorial.evaluation import evaluate
+from vrnn_tutorial.generation import generate
+from vrnn_tutorial.training import train
 from vrnn_tutorial.vrnn import VRNN
 
 exact = {"rtol": 0, "atol": 0}
@@ -208,3 +213,115 @@ def test_an_x_of_other_axes_is_refused_not_broadcast(options, shape, axes, batch
     with pytest.raises(ValueError) as error:
         model(x)
     assert str(error.value) == f"x must be ({axes}), none of them 0, but its shape is {shape}."
+
+
+# What the recurrence reads may be another x than the one scored
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_the_recurrence_reads_what_it_is_given_and_x_is_scored(batch_first):
+    model = small_model(batch_first=batch_first)
+    x, read = some_x(model, 4, 3), some_x(model, 4, 3)
+    out, plain = (model(y, read=r) for y, r in ((x, read), (read, None)))
+    assert_close(out.hidden, plain.hidden, **exact)
+    assert_close(out.emission.logits, plain.emission.logits, **exact)
+    assert_close(out.reconstruction, -out.emission.log_prob(x), **exact)
+    assert (out.reconstruction != plain.reconstruction).any()
+
+
+# The chain
+
+
+def chain(codes: int = 5, characters: int = 2, **options) -> ChainedCharRNN:
+    """With weights large enough for each link to matter."""
+    torch.manual_seed(0)
+    model = ChainedCharRNN(codes, 4, embedding_size=6, characters=characters, **options).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.7)
+    return model
+
+
+@pytest.mark.parametrize("characters", [2, 3])
+def test_the_chains_probabilities_of_all_chunks_sum_to_one(characters):
+    model, h = chain(3, characters), torch.randn(2, 4).double()
+    chunks = torch.tensor(list(itertools.product(range(3), repeat=characters)))[:, None].expand(-1, 2, -1)
+    log_p = model.emission(h.expand(len(chunks), -1, -1)).log_prob(chunks)
+    assert log_p.shape == (3**characters, 2)
+    assert_close(log_p.exp().sum(0), torch.ones(2).double(), **tight)
+    independent = CharRNN.emission(model, h.expand(len(chunks), -1, -1)).log_prob(chunks)
+    assert (log_p - independent).abs().max() > 0.5
+
+
+def test_each_character_hears_those_before_it_and_no_others():
+    model, h = chain(5, 4), torch.randn(4).double()
+    embedded = []
+    model.phi_x.embedding.register_forward_hook(lambda *call: embedded.append(call[2]) or call[2].requires_grad_())
+    x = torch.tensor([3, 1, 0, 2])
+    log_p = model.emission(h).given(x).logits.log_softmax(-1)[torch.arange(4), x]
+    for i in range(4):
+        (gradient,) = torch.autograd.grad(log_p[i], embedded[-1], retain_graph=True, allow_unused=True)
+        heard = torch.zeros(4) if gradient is None else gradient.abs().sum(-1)
+        assert (heard[:i] > 0).all() and (heard[i:] == 0).all()
+
+
+def test_with_links_of_zero_it_is_the_char_rnn():
+    model = chain(5, 3)
+    with torch.no_grad():
+        for link in model.links:
+            link[-1].weight.zero_(), link[-1].bias.zero_()
+    plain = CharRNN(**model.configuration).double()
+    plain.load_state_dict({n: p for n, p in model.state_dict().items() if not n.startswith("links")})
+    x = some_x(model, 6, 2)
+    assert_close(model(x).reconstruction, plain(x).reconstruction, **tight)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_the_chain_draws_chunks_as_often_as_it_gives_them(temperature):
+    model, h = chain(3), torch.randn(4).double()
+    emission = model.emission(h.expand(60_000, -1))
+    drawn = emission.sample(temperature, torch.Generator().manual_seed(0))
+    assert drawn.shape == (60_000, 2)
+    first = (model.emission(h).logits[0] / temperature).softmax(-1)
+    after = model.emission(h.expand(3, -1)).given(torch.tensor([[0, 0], [1, 0], [2, 0]]))
+    second = (after.logits[:, 1] / temperature).softmax(-1)
+    p = (first[:, None] * second).flatten().detach()
+    frequency = torch.bincount(drawn[:, 0] * 3 + drawn[:, 1], minlength=9) / 60_000
+    assert ((frequency - p).abs() < 5 * (p * (1 - p) / 60_000).sqrt() + 1e-9).all()
+    greedy = emission.sample(0.0)
+    assert (
+        (greedy == greedy[0]).all() and greedy[0, 0] == first.argmax() and greedy[0, 1] == second[greedy[0, 0]].argmax()
+    )
+
+
+def test_the_chain_learns_what_independent_softmaxes_cannot():
+    """Pairs of equal characters: log 4 nats per pair, and twice that where the two do not hear each other."""
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.randint(4, (8, 32, 1), generator=generator).expand(-1, -1, 2) for _ in range(20)]
+    losses = {}
+    for kind in (CharRNN, ChainedCharRNN):
+        torch.manual_seed(0)
+        model = kind(4, 6, embedding_size=4, characters=2)
+        records = list(train(model, batches, updates=150, learning_rate=0.03, progress=False))
+        losses[kind] = sum(record.reconstruction for record in records[-10:]) / 10
+    assert losses[ChainedCharRNN] == pytest.approx(math.log(4), abs=0.1)
+    assert losses[CharRNN] == pytest.approx(2 * math.log(4), abs=0.1)
+
+
+def test_a_chain_is_saved_evaluated_and_generates(tmp_path):
+    torch.manual_seed(0)
+    model = ChainedCharRNN(hidden_size=4, embedding_size=3, characters=2).eval()
+    save_checkpoint(tmp_path / "chain.safetensors", model)
+    loaded = load_checkpoint(tmp_path / "chain.safetensors")
+    assert type(loaded) is ChainedCharRNN
+    codes = torch.randint(128, (41,))
+    x = codes[:40].view(20, 1, 2)
+    assert evaluate(loaded, codes).loss == pytest.approx(model(x).reconstruction.sum().item() / 40, rel=1e-6)
+    text = "".join(generate(loaded, prime="ab", length=9, seed=0))
+    assert len(text) == 9 and text == "".join(generate(model, prime="ab", length=9, seed=0))
+
+
+@pytest.mark.parametrize("options", [{"characters": 1}, {"emission": "gaussian"}], ids=str)
+def test_a_chain_of_one_is_refused(options):
+    with pytest.raises(ValueError, match="two characters per step or more"):
+        ChainedCharRNN(**options)

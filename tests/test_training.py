@@ -404,6 +404,54 @@ def test_the_bar_shows_both_losses_and_the_speed(capsys):
 # Chance
 
 
+@pytest.mark.parametrize("model", [text_model, lambda: text_model("CharRNN")], ids=["VRNN", "CharRNN"])
+def test_word_dropout_hides_that_share_of_the_characters_from_the_recurrence(model):
+    """x itself is scored and encoded; which characters are hidden changes from update to update."""
+    model, seen = model(), []
+    model.register_forward_hook(lambda _, x, options, __: seen.append((x[0], options["read"])), with_kwargs=True)
+    run(model, RandomWindows(CODES, 20, 50), 3, word_dropout=0.3)
+    hidden = []
+    for x, read in seen:
+        assert (x > 0).all() and ((read == x) | (read == 0)).all()
+        hidden.append(read == 0)
+        assert abs(hidden[-1].float().mean().item() - 0.3) < 0.05
+    assert (hidden[0] != hidden[1]).float().mean() > 0.3
+    run(model, RandomWindows(CODES, 2, 5), 1, word_dropout=1.0)
+    assert (seen[-1][1] == 0).all()
+
+
+def test_without_word_dropout_nothing_is_hidden_and_nothing_drawn_for_it():
+    model, seen = text_model(), []
+    model.register_forward_hook(lambda _, x, options, __: seen.append(options), with_kwargs=True)
+    run(model, RandomWindows(CODES, 2, 5), 1)
+    assert seen[0] == {}
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
+def test_a_word_dropout_that_is_no_share_is_refused(share):
+    with pytest.raises(ValueError, match=f"word_dropout={share}: a share from 0 to 1"):
+        train(text_model(), RandomWindows(CODES, 2, 5), word_dropout=share)
+
+
+def test_word_dropout_of_vectors_is_refused():
+    with pytest.raises(ValueError, match="of characters and not of vectors"):
+        train(vector_model(), vectors(), word_dropout=0.1)
+
+
+def test_a_run_from_before_word_dropout_goes_on(tmp_path, quiet_disk):
+    for part in ("old", "new"):
+        run(vector_model(), vectors(), 2, out=tmp_path / part)
+    told = history(tmp_path / "old")
+    del told["word_dropout"]
+    (tmp_path / "old" / "history.json").write_text(json.dumps(told))
+    for part in ("old", "new"):
+        run(vector_model(), vectors(), 4, out=tmp_path / part, resume=True)
+    assert learned(tmp_path / "old") == learned(tmp_path / "new")
+    (tmp_path / "old" / "history.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="word_dropout 0.0 there, 0.5 here"):
+        train(text_model(), vectors(), out=tmp_path / "old", resume=True, word_dropout=0.5)
+
+
 def test_chance_comes_from_the_seed_alone():
     def losses(seed, caller):
         torch.manual_seed(caller)

@@ -418,3 +418,25 @@ def test_an_x_of_other_axes_is_refused_not_broadcast(options, shape, axes, batch
     with pytest.raises(ValueError) as error:
         model(x)
     assert str(error.value) == f"x must be ({axes}), none of them 0, but its shape is {shape}."
+
+
+# What the recurrence reads may be another x than the one that is encoded and scored
+
+
+@pytest.mark.parametrize("characters", [1, 3])
+@pytest.mark.parametrize("path", PATHS, ids=str)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_the_recurrence_reads_what_it_is_given_and_the_encoder_sees_x(path, characters, batch_first):
+    model = small_model(batch_first=batch_first, characters=characters, **path)
+    cell = model.cell
+    x, read, noise = some_x(cell, 4, 2), some_x(cell, 4, 2), some_noise(cell, 4, 2)
+    given = [v.transpose(0, 1) for v in (x, noise, read)] if batch_first else [x, noise, read]
+    out = model(given[0], noise=given[1], read=given[2])
+    reconstruction, kl = ((v.t() if batch_first else v) for v in (out.reconstruction, out.kl))
+    state = cell.zero_state(noise[0])
+    for t in range(4):
+        step = cell(x[t], state, noise[t])
+        assert_close(reconstruction[t], -step.emission.log_prob(x[t]), **tight)
+        assert_close(kl[t], step.posterior.kl(step.prior), **tight)
+        state = cell.rnn(read[t], step.z, state)
+    assert_close(out.state, state, **tight)
