@@ -58,4 +58,4 @@ def test_training_on_a_text_of_the_readers_own(tmp_path):
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     assert len(history["reconstruction"]) == 3 and history["seed"] == 1
     assert "batch_size=4, length=20" in history["corpus"]
-    assert [entry["update"] for entry in history["validation"]] == [0, 3]
+    assert [entry["update"] for entry in history["validation"]] == [0, 1, 2, 3]

@@ -170,7 +170,7 @@ class LiveText(_Controlled):
         # In this thread alone: at a batch of one, further threads gain nothing, and cost a busy machine dearly.
         torch.set_num_threads(1)
         texts, errors = dict.fromkeys(self.streams, ""), {}
-        begun, shown = time.monotonic(), 0.0
+        begun = shown = time.monotonic()  # the first frame has more than a character or two to show
         with torch.inference_mode():
             pieces = {title: _begin(stream, values) for title, stream in self.streams.items()}
             while pieces and run == self._run:
