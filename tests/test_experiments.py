@@ -1,14 +1,19 @@
 """Tests of data/experiments/: commands that the command line knows, controls that are the controls they are called."""
 
 import importlib.util
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
+from vrnn_tutorial import VRNN, VRNNCell, load_checkpoint
 from vrnn_tutorial import __main__ as command_line
-from vrnn_tutorial import load_checkpoint
 from vrnn_tutorial.char_rnn import ChainedCharRNN, CharRNN
+from vrnn_tutorial.checkpoint import save_checkpoint
+from vrnn_tutorial.data import corpus_from_file
+from vrnn_tutorial.evaluation import evaluate
 
 PATH = Path(__file__).resolve().parents[1] / "data" / "experiments" / "latent.py"
 spec = importlib.util.spec_from_file_location("latent", PATH)
@@ -67,27 +72,55 @@ def test_all_runs_fit_into_three_hours_of_two_cores():
     assert sum(run.seconds for run in latent.runs()) < 0.75 * 3 * 3600 * 2  # the rest is for evaluation
 
 
-def test_a_run_is_trained_evaluated_and_not_made_again(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def fox(tmp_path, monkeypatch) -> Path:
+    """A short text in Shakespeare's place, and an empty folder in the project's."""
     text = tmp_path / "fox.txt"
-    text.write_text("The quick brown fox jumps over the lazy dog.\n" * 20)
+    text.write_text("The quick brown fox jumps over the lazy dog.\n" * 200)
     monkeypatch.setattr(latent, "ROOT", tmp_path)
-    run = latent.Run("a", f"--text {text} --hidden 4 --batch 2 --length 8 --updates 2 --keep 2 --resume --out "
-                     f"{latent.FOLDER / 'a'}".split(), 1.0, "update-2.safetensors")  # fmt: skip
+    monkeypatch.setattr(latent, "shakespeare", lambda: corpus_from_file(text))
+    return text
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_is_trained_evaluated_bounded_and_not_made_again(tmp_path, fox, seed, monkeypatch, capsys):
+    name = f"a-seed-{seed}"
+    run = latent.Run(name, f"--text {fox} --hidden 4 --batch 2 --length 8 --updates 2 --keep 2 --resume --out "
+                     f"{latent.FOLDER / name}".split(), 1.0, "update-2.safetensors")  # fmt: skip
     evaluated, real = [], subprocess.run
 
     def evaluate_the_text(command, **options):
         if "evaluate" in command:
             evaluated.append(command)
-            command = [*command, "--text", text, "--draws", "1"]
+            command = [*command, "--text", fox, "--draws", "1"]
         return real(command, **options)
 
     monkeypatch.setattr(subprocess, "run", evaluate_the_text)
     latent.make(run)
-    folder = tmp_path / latent.FOLDER / "a"
-    assert {path.name for path in folder.iterdir()} == {
-        *("history.json", "evaluation.json", "best.safetensors", "update-2.safetensors")
-    }
-    assert load_checkpoint(folder / "update-2.safetensors").cell.hidden_size == 4
+    folder = tmp_path / latent.FOLDER / name
+    kept = {"update-2.safetensors"} if seed == 0 else set()
+    assert {path.name for path in folder.iterdir()} == {"history.json", "evaluation.json", "bounds.json", *kept}
+    if seed == 0:
+        assert load_checkpoint(folder / "update-2.safetensors").cell.hidden_size == 4
     latent.make(run)
-    assert len(evaluated) == 1 and latent.FOLDER / "a" / "update-2.safetensors" in evaluated[0]
-    assert capsys.readouterr().out == "a is done\n"
+    assert len(evaluated) == 1 and latent.FOLDER / name / "update-2.safetensors" in evaluated[0]
+    assert capsys.readouterr().out == f"{name} is done\n"
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_bounds_are_of_pieces_spread_over_the_test_part(tmp_path, fox, k):
+    torch.manual_seed(0)
+    rnn, vrnn = CharRNN(hidden_size=4, characters=k), VRNN(VRNNCell(hidden_size=4, latent_size=3, characters=k))
+    found = {}
+    for name, model in (("rnn", rnn), ("vrnn", vrnn)):
+        save_checkpoint(tmp_path / name / "best.safetensors", model)
+        latent.write_bounds(tmp_path / name / "best.safetensors", 16)
+        found[name] = json.loads((tmp_path / name / "bounds.json").read_text())
+    test = corpus_from_file(fox).test
+    first, last = evaluate(rnn, test[:300]).loss, evaluate(rnn, test[-300:]).loss
+    assert len(found["rnn"]["exact"]) == 64
+    assert [found["rnn"]["exact"][i] for i in (0, -1)] == pytest.approx([first, last], abs=1e-4)
+    assert list(found["vrnn"]["iwae"]) == list(found["vrnn"]["fivo"]) == ["1", "4", "16"]
+    for ladder in found["vrnn"].values():
+        means = {K: sum(values) / 64 for K, values in ladder.items()}
+        assert means["16"] < means["4"] < means["1"] == pytest.approx(evaluate(vrnn, test[:300]).loss, abs=0.1)

@@ -1,20 +1,26 @@
-"""The runs of chapter 6, each a call of `python -m vrnn_tutorial train`, then one of `evaluate`.
+"""The runs of chapter 6, each a call of `python -m vrnn_tutorial train`, then one of `evaluate`, then its bounds.
 
     python data/experiments/latent.py           make what is missing, two runs at a time
     python data/experiments/latent.py --list    print each run's command and what it costs, and make nothing
 
 A run lives in data/checkpoints/latent/NAME. Stopped at any moment, by Ctrl-C or worse, it goes on where it was when the
-script is called again. It is done when its `evaluation.json` is there; then `last.safetensors`, three times the size of
-the weights alone, is deleted. Seed 0 of everything comes first.
+script is called again. It is done when its `bounds.json` is there. Then `last.safetensors`, three times the size of the
+weights alone, is deleted, and of every seed but 0 the weights are, too: their figures stay, and the command makes them
+again. Seed 0 of everything comes first.
 
 What is evaluated is `best.safetensors`, the best on validation by the ELBO. Where training minimises something else,
 with free bits or another weight of the KL, that could be a model which has learned nothing yet: there it is the last.
+
+`bounds.json` has, of 64 pieces of 300 characters of the test part, each read from zeros, what IWAE and FIVO with K
+particles say of log p, or what it is where there is no z: nats per character, with the sign turned, one figure for each
+piece. The models of chapter 4 get one as well.
 
 Every run has contiguous streams of 64 x 150 characters, dropout 0.1, and a learning rate that falls from 0.006 to zero
 along a cosine. What differs:
 
     k1-...  the source's sizes, 1,500 updates: the KL's weight from 0 to 2; free bits; annealing; word dropout
-    k2-...  two characters per step, hidden 128 and z 32, 3,000 updates: the VRNN, three controls, and the same cures
+    k2-...  two characters per step, hidden 128, z 32, nets of two layers, 3,000 updates: the VRNN, three controls, the
+            same cures; and VRNN and control with nets of one layer
     k4-...  four characters per step, likewise
 
 `width` is the CharRNN of the VRNN's width, `count` the one of its number of parameters, `chained` the one of its width
@@ -22,32 +28,40 @@ whose characters of one step depend on each other.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
+from vrnn_tutorial import VRNN, bounds, load_checkpoint, shakespeare
+from vrnn_tutorial.data import write_atomically
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path("data/checkpoints/latent")
 COMMON = "--threads 1 --resume --batching streams --cosine --learning-rate 0.006 --dropout 0.1 --evaluate-every 250"
 UPDATES = {1: 1500, 2: 3000, 4: 3000}
+WIDE = "--hidden 128 --depth 2"
 SIZES = {
     1: {"vrnn": "", "width": "--model charrnn", "count": "--model charrnn --hidden 120"},
     2: {
-        "vrnn": "--hidden 128 --latent 32",
-        "width": "--model charrnn --hidden 128",
-        "count": "--model charrnn --hidden 202",
-        "chained": "--model chained --hidden 128",
+        "vrnn": f"{WIDE} --latent 32",
+        "width": f"{WIDE} --model charrnn",
+        "count": "--model charrnn --depth 2 --hidden 208",
+        "chained": f"{WIDE} --model chained",
     },
     4: {
-        "vrnn": "--hidden 128 --latent 32",
-        "width": "--model charrnn --hidden 128",
-        "count": "--model charrnn --hidden 209",
-        "chained": "--model chained --hidden 128",
+        "vrnn": f"{WIDE} --latent 32",
+        "width": f"{WIDE} --model charrnn",
+        "count": "--model charrnn --depth 2 --hidden 199",
+        "chained": f"{WIDE} --model chained",
     },
 }
-#: What is done to the VRNN's z, under the name of the run. At two characters per step its KL is near two bits unasked.
+#: What is done to the VRNN's z, under the name of the run. At two characters per step its KL is above one bit unasked.
 TREATMENTS = {
     1: {
         **{f"kl-weight-{weight}": f"--kl-weight {weight}" for weight in (0, 0.25, 0.5, 2)},
@@ -57,18 +71,27 @@ TREATMENTS = {
     },
     2: {
         "annealing": "--anneal 1500",
-        "free-bits-4": "--free-bits 4",
+        "free-bits-2": "--free-bits 2",
         "word-dropout": "--word-dropout 0.25",
+        "shallow": "--depth 1",
+        "width-shallow": "--model charrnn --depth 1",
     },
     4: {},
 }
 #: Processor seconds of an update, measured on one core of two.
 SECONDS = {
     1: {"vrnn": 0.115, "width": 0.07, "count": 0.115},
-    2: {"vrnn": 0.12, "width": 0.075, "count": 0.145, "chained": 0.1},
-    4: {"vrnn": 0.08, "width": 0.05, "count": 0.09, "chained": 0.085},
+    2: {"vrnn": 0.16, "width": 0.09, "count": 0.15, "chained": 0.11},
+    4: {"vrnn": 0.11, "width": 0.06, "count": 0.1, "chained": 0.095},
 }
 SEEDS = 3
+#: The models of chapter 4 whose bounds are wanted.
+EARLIER = [
+    *("source-lr-0.001", "source-lr-0.01", "source-charrnn-same-width", "source-charrnn-same-count"),
+    *("best", "charrnn-same-width", "charrnn-same-count"),
+]
+PIECES, CHARACTERS = 64, 300
+BOUNDS = {"iwae": bounds.iwae, "fivo": bounds.fivo}
 
 
 class Run(NamedTuple):
@@ -100,25 +123,59 @@ def runs() -> list[Run]:
 
 
 def make(run: Run) -> None:
-    """Trains and evaluates, from where both were left. Raises CalledProcessError if either fails."""
+    """Trains, evaluates and bounds, from where each was left. Raises CalledProcessError if either command fails."""
     folder = ROOT / FOLDER / run.name
-    if (folder / "evaluation.json").exists():
+    if (folder / "bounds.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    evaluation = [
-        "--checkpoint",
-        FOLDER / run.name / run.weights,
-        "--out",
-        FOLDER / run.name / "evaluation.json",
-    ]
+    weights, evaluation = FOLDER / run.name / run.weights, FOLDER / run.name / "evaluation.json"
     with (folder / "log.tmp").open("a") as log:
-        for command in (["train", *run.arguments], ["evaluate", *evaluation]):
+        for command in (["train", *run.arguments], ["evaluate", "--checkpoint", weights, "--out", evaluation]):
             subprocess.run(
                 [sys.executable, "-m", "vrnn_tutorial", *command], cwd=ROOT, stdout=log, stderr=log, check=True
             )
-    (folder / "last.safetensors").unlink()
+    # A longer ladder for the VRNN as it is.
+    write_bounds(ROOT / weights, 256 if run.name.endswith("-vrnn-seed-0") else 64)
+    for path in folder.glob("*.safetensors"):
+        if path.name != run.weights or not run.name.endswith("-seed-0"):
+            path.unlink()
     (folder / "log.tmp").unlink()
     print(f"{run.name} is done", flush=True)
+
+
+@torch.no_grad()
+def write_bounds(checkpoint: Path, most: int) -> None:
+    """Writes bounds.json beside the checkpoint, with K = 1, 4, 16 ... `most`, unless it is there."""
+    path = checkpoint.with_name("bounds.json")
+    if path.exists():
+        return
+    torch.set_num_threads(1)
+    model = load_checkpoint(checkpoint).eval()
+    x = pieces(shakespeare().test, model.configuration["characters"])
+    if isinstance(model, VRNN):
+        ladder = [4**i for i in range(5) if 4**i <= most]
+        found = {name: {K: bound_of(bound, model, x, K) for K in ladder} for name, bound in BOUNDS.items()}
+    else:
+        found = {"exact": per_character(model(x).reconstruction.sum(0))}
+    write_atomically(path, (json.dumps(found) + "\n").encode())
+
+
+def pieces(text: Tensor, k: int) -> Tensor:
+    """PIECES of the text, spread evenly over it, each of CHARACTERS characters: (T, B), or (T, B, k) for k > 1."""
+    starts = torch.linspace(0, len(text) - CHARACTERS, PIECES).long()
+    x = text.unfold(0, CHARACTERS, 1)[starts].view(PIECES, -1, k).transpose(0, 1)
+    return x.squeeze(-1) if k == 1 else x
+
+
+def bound_of(bound, model: VRNN, x: Tensor, particles: int) -> list[float]:
+    """Minus the bound, for each of the pieces x; so many at a time as fit into memory with all their particles."""
+    generator = torch.Generator().manual_seed(0)
+    at_once = max(4096 // particles, 1)
+    return per_character(-torch.cat([bound(model, part, particles, generator) for part in x.split(at_once, 1)]))
+
+
+def per_character(nats: Tensor) -> list[float]:
+    return [round(value / CHARACTERS, 5) for value in nats.tolist()]
 
 
 def main() -> None:
@@ -133,6 +190,8 @@ def main() -> None:
         return
     with ThreadPoolExecutor(options.j) as pool:
         list(pool.map(make, runs()))
+        earlier = [ROOT / "data" / "checkpoints" / name / "best.safetensors" for name in EARLIER]
+        list(pool.map(write_bounds, earlier, [256] * len(earlier)))
 
 
 if __name__ == "__main__":
