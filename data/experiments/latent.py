@@ -65,7 +65,7 @@ SIZES = {
 TREATMENTS = {
     1: {
         **{f"kl-weight-{weight}": f"--kl-weight {weight}" for weight in (0, 0.25, 0.5, 2)},
-        **{f"free-bits-{bits}": f"--free-bits {bits}" for bits in (0.5, 1, 2)},
+        **{f"free-bits-{bits}": f"--free-bits {bits}" for bits in (0.5, 2)},
         "annealing": "--anneal 750",
         "word-dropout": "--word-dropout 0.25",
     },
