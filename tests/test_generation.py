@@ -181,6 +181,32 @@ def test_z_is_drawn_from_the_prior_with_its_deviation_scaled(prior_temperature):
     assert (primed.std(0).amax() > 1e-6) == (prior_temperature > 0)
 
 
+def test_a_shift_moves_z_by_as_many_deviations_and_nothing_else():
+    model, shift = vrnn(), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    h = torch.zeros(1, 8, dtype=torch.float64)
+    plain, moved = (next(sample(model, seed=0, shift=by)) for by in (None, shift))
+    prior = model.cell.prior(h)
+    assert_close(moved.z - plain.z, shift * prior.log_std.exp())
+    assert_close(moved.emission.logits, model.cell.emission(moved.z, h).logits)
+    texts = {name: "".join(generate(model, length=20, seed=0, shift=by))
+             for name, by in (("none", None), ("zero", 0 * shift), ("moved", shift))}  # fmt: skip
+    assert texts["none"] == texts["zero"] != texts["moved"]
+    assert generate_many(model, 1, length=20, seed=0, shift=shift) == [texts["moved"]]
+    primed = ("".join(generate(model, PRIME, length=1, seed=0, prior_temperature=0.0, temperature=0.0, shift=by))
+              for by in (shift, 0 * shift))  # fmt: skip
+    h = model(encode(PRIME)[:, None], noise=torch.zeros(len(PRIME), 1, 3, dtype=torch.float64)).hidden[-1]
+    prior = model.cell.prior(h)
+    for text, by in zip(primed, (shift, 0 * shift), strict=True):
+        emission = model.cell.emission(prior.mean + by * prior.log_std.exp(), h)
+        assert text == chr(int(emission.logits.argmax())), "the prime was read with z moved as well"
+
+
+@pytest.mark.parametrize("model, size", [(vrnn(), 2), (char_rnn(), 3)])
+def test_a_shift_of_what_is_not_z_is_refused(model, size):
+    with pytest.raises(ValueError, match="shift moves z, which has"):
+        sample(model, shift=torch.zeros(size))
+
+
 def test_the_posterior_reads_the_prime_with_its_deviation_scaled():
     """One character of prime: h_1 has the distribution that the cell's own posterior gives it."""
     model, streams = vrnn(), 4000

@@ -29,6 +29,7 @@ whose characters of one step depend on each other.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -129,11 +130,11 @@ def make(run: Run) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     weights, evaluation = FOLDER / run.name / run.weights, FOLDER / run.name / "evaluation.json"
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # two that wait for a core that is taken wait long
     with (folder / "log.tmp").open("a") as log:
         for command in (["train", *run.arguments], ["evaluate", "--checkpoint", weights, "--out", evaluation]):
-            subprocess.run(
-                [sys.executable, "-m", "vrnn_tutorial", *command], cwd=ROOT, stdout=log, stderr=log, check=True
-            )
+            command = [sys.executable, "-m", "vrnn_tutorial", *command]
+            subprocess.run(command, cwd=ROOT, env=one_thread, stdout=log, stderr=log, check=True)
     # A longer ladder for the VRNN as it is.
     write_bounds(ROOT / weights, 256 if run.name.endswith("-vrnn-seed-0") else 64)
     for path in folder.glob("*.safetensors"):
