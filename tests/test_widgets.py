@@ -368,6 +368,23 @@ def test_a_prime_that_no_model_can_read_is_refused_where_the_text_would_stand(mo
     assert "é" in live.html.value and live.text == "" and not live.running
 
 
+def test_a_walk_streams_what_generate_gives_for_its_shift(models):
+    vrnn, directions = models[0], torch.eye(4)[:2]
+    live = widgets.walk(vrnn, directions, prime="KING:", temperature=0.7, length=40)
+    live.start()
+    live.wait()
+    texts = [live.text]
+    wanted = dict(amount=0.0, direction=1, seed=0)
+    for name, value in (("amount", 4.0), ("direction", 2), ("seed", 3)):
+        live.controls[name].value = wanted[name] = value
+        live.wait()
+        shift = wanted["amount"] * directions[wanted["direction"] - 1]
+        texts.append(live.text)
+        assert live.text == "".join(generate(vrnn, "KING:", 0.7, length=40, seed=wanted["seed"], shift=shift))
+    assert texts[0] == "".join(generate(vrnn, "KING:", 0.7, length=40, seed=0))
+    assert len(set(texts)) == 4, "a control that changes nothing"
+
+
 def test_controls_are_shown_in_the_order_in_which_they_are_given():
     live = widgets.generation({"VRNN": {"small": None}, "CharRNN": {"small": None}})
     labels = [control.description for control in live.children[0].children]

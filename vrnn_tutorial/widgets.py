@@ -10,7 +10,7 @@ from pathlib import Path
 import ipywidgets
 import torch
 from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor, nn
 
 from .checkpoint import load_checkpoint
 from .generation import generate
@@ -243,3 +243,17 @@ def generation(checkpoints: dict[str, dict[str, Path | str | nn.Module]], *, pri
         prime=text_box(prime, "prime"), seed=slider(0, 20, 0, 1, "seed"),
         **{name: choice(each | {OWN: OWN}, next(iter(each.values())), name) for name, each in checkpoints.items()},
         own=own)
+
+
+def walk(model: nn.Module, directions: Tensor, *, prime: str = "", temperature: float = 0.5,
+         length: int = 400) -> LiveText:
+    """The slider of chapter 6: each z moved along one of the directions (D, Z), by so many of the prior's deviations.
+
+    What streams is what `generate` gives for shift = amount * directions[direction - 1].
+    """
+    def stream(direction, amount, seed):
+        return generate(model, prime, temperature, length=length, seed=seed, shift=amount * directions[direction - 1])
+
+    return LiveText(stream, direction=slider(1, len(directions), 1, 1, "direction"),
+                    amount=slider(-4.0, 4.0, 0.0, 0.25, "prior's deviations along it"),
+                    seed=slider(0, 20, 0, 1, "seed"))
