@@ -5,6 +5,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+pytest.register_assert_rewrite("answers")  # so that its assertions say what they compared
+
 settings.register_profile(
     "same every time", derandomize=True, deadline=None, max_examples=25, report_multiple_bugs=False
 )

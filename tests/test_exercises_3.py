@@ -2,45 +2,21 @@
 
 import math
 import re
-from pathlib import Path
-from types import SimpleNamespace
 
-import nbformat
 import pytest
 import torch
+from answers import Answers
 
 from vrnn_tutorial import exercises
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-CHAPTER, SOLUTIONS = (NOTEBOOKS / folder / "03_vrnn_cell.ipynb" for folder in (".", "solutions"))
-NUMBERS = ("3.1", "3.2", "3.3")
 
+class TestAnswers(Answers):
+    notebook = "03_vrnn_cell.ipynb"
 
-def defined(path: Path, cell_with: str) -> dict:
-    """What the cell of a notebook that holds this text defines, and the answers it gives to be checked."""
-    answers = {}
-    names = {"torch": torch, "math": math, "exercises": SimpleNamespace(check=answers.__setitem__)}
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code" and cell_with in cell.source:
-            exec(cell.source, names)
-    return names | answers
-
-
-def answer(path: Path, number: str):
-    """The function that a notebook gives to the check of this exercise."""
-    return defined(path, f'exercises.check("{number}"')[number]
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_the_solution_is_right(number, capsys):
-    exercises.check(number, answer(SOLUTIONS, number))
-    assert re.fullmatch(rf"Exercise {number}: right\. [A-Z][^\n]+\.\n", capsys.readouterr().out)
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_the_stub_is_not_attempted(number, capsys):
-    exercises.check(number, answer(CHAPTER, number))
-    assert capsys.readouterr().out == f"Exercise {number}: not attempted\n"
+    def test_the_colleagues_step_as_it_stands_is_wrong(self):
+        colleague = self.defined(".", "def trains_like_a_dream")["trains_like_a_dream"]
+        with pytest.raises(AssertionError, match="z is drawn from the prior, and the decoder reads the new h"):
+            exercises.check("3.3", colleague)
 
 
 def log_std_as(power):
@@ -173,9 +149,3 @@ MISTAKES = [
 def test_a_mistake_is_named(number, mistake, message):
     with pytest.raises(AssertionError, match=re.escape(message)):
         exercises.check(number, mistake)
-
-
-def test_the_colleagues_step_as_it_stands_is_wrong():
-    colleague = defined(CHAPTER, "def trains_like_a_dream")["trains_like_a_dream"]
-    with pytest.raises(AssertionError, match="z is drawn from the prior, and the decoder reads the new h"):
-        exercises.check("3.3", colleague)

@@ -2,40 +2,16 @@
 
 import math
 import re
-from pathlib import Path
-from types import SimpleNamespace
 
-import nbformat
 import pytest
 import torch
+from answers import Answers
 
 from vrnn_tutorial import bounds, exercises
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-CHAPTER, SOLUTIONS = (NOTEBOOKS / folder / "04_training.ipynb" for folder in (".", "solutions"))
-NUMBERS = ("4.1", "4.2", "4.3")
 
-
-def answer(path: Path, number: str):
-    """The function that a notebook gives to the check of this exercise."""
-    answers = {}
-    names = {"torch": torch, "math": math, "bounds": bounds, "exercises": SimpleNamespace(check=answers.__setitem__)}
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code" and f'exercises.check("{number}"' in cell.source:
-            exec(cell.source, names)
-    return answers[number]
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_the_solution_is_right(number, capsys):
-    exercises.check(number, answer(SOLUTIONS, number))
-    assert re.fullmatch(rf"Exercise {number}: right\. [A-Z][^\n]+\.\n", capsys.readouterr().out)
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_the_stub_is_not_attempted(number, capsys):
-    exercises.check(number, answer(CHAPTER, number))
-    assert capsys.readouterr().out == f"Exercise {number}: not attempted\n"
+class TestAnswers(Answers):
+    notebook = "04_training.ipynb"
 
 
 def clip_to(model, clip):
@@ -80,7 +56,7 @@ MISTAKES = [
     ("4.1", lambda c, b, n: [x.T for x in c[:90].view(6, 3, 5)], "do not go on from there one by one"),
     ("4.1", lambda c, b, n: whole(cut(c[:90], b, n), n), "start at 0, 33 and 66, evenly spread, not at [0, 30, 60]"),
     ("4.2", update("zero", "backward", "step", "clip"), "clip after backward, before the step"),
-    ("4.2", update("zero", "clip", "backward", "step"), "no gradient had been computed|clip after backward"),
+    ("4.2", update("zero", "clip", "backward", "step"), "clip after backward, before the step"),
     ("4.2", update("backward", "clip", "step"), "gradients add up"),
     ("4.2", update("zero", "backward", "clip", "step", "attached"), "detach it"),
     ("4.2", update("zero", "backward", "clip", "step", "from zeros"), "not what the batch started from"),
@@ -98,6 +74,5 @@ MISTAKES = [
 
 @pytest.mark.parametrize("number, mistake, message", MISTAKES)
 def test_a_mistake_is_named(number, mistake, message):
-    pattern = "|".join(map(re.escape, message.split("|")))
-    with pytest.raises(AssertionError, match=pattern):
+    with pytest.raises(AssertionError, match=re.escape(message)):
         exercises.check(number, mistake)

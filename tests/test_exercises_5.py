@@ -2,41 +2,17 @@
 
 import math
 import re
-from pathlib import Path
-from types import SimpleNamespace
 
-import nbformat
 import pytest
 import torch
+from answers import Answers
 
 from vrnn_tutorial import exercises
 from vrnn_tutorial.evaluation import entropy
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-CHAPTER, SOLUTIONS = (NOTEBOOKS / folder / "05_generation.ipynb" for folder in (".", "solutions"))
-NUMBERS = ("5.1", "5.2", "5.3")
 
-
-def answer(path: Path, number: str):
-    """The function that a notebook gives to the check of this exercise."""
-    answers = {}
-    names = {"torch": torch, "entropy": entropy, "exercises": SimpleNamespace(check=answers.__setitem__)}
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code" and f'exercises.check("{number}"' in cell.source:
-            exec(cell.source, names)
-    return answers[number]
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_the_solution_is_right(number, capsys):
-    exercises.check(number, answer(SOLUTIONS, number))
-    assert re.fullmatch(rf"Exercise {number}: right\. [A-Z][^\n]+\.\n", capsys.readouterr().out)
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_the_stub_is_not_attempted(number, capsys):
-    exercises.check(number, answer(CHAPTER, number))
-    assert capsys.readouterr().out == f"Exercise {number}: not attempted\n"
+class TestAnswers(Answers):
+    notebook = "05_generation.ipynb"
 
 
 def by_stepping(cell, codes, noise):
