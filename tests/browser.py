@@ -131,6 +131,15 @@ class Notebook:
         """The code cell that holds these words."""
         return self.panel.locator(".jp-CodeCell").filter(has=self.page.locator(".cm-content").filter(has_text=source))
 
+    def run(self, cell: Locator, until: str = r"\[\d+\]") -> None:
+        """Runs the cell, and waits for its prompt to change and to match: to a number, once it is done."""
+        prompt = cell.locator(".jp-InputPrompt")
+        before = prompt.inner_text()
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+        expect(prompt).not_to_have_text(before)
+        expect(prompt).to_have_text(re.compile(until))
+
     def control(self, label: str) -> Locator:
         """The widget of that label."""
         return self.panel.locator(".widget-inline-hbox").filter(

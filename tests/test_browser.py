@@ -1,9 +1,11 @@
-"""Chapters 1, 3 and 5 in JupyterLab and a headless Chromium: what a reader sees, moves and stops.
+"""Chapters 1, 3, 4 and 5 in JupyterLab and a headless Chromium: what a reader sees, moves and stops.
 
 They are copies, so that nothing here can change the tree. The tests of a class share one run of its chapter; each puts
 the controls where it needs them.
 """
 
+import base64
+import io
 import itertools
 import os
 import re
@@ -13,19 +15,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from browser import CHROMIUM, Notebook, chromium, crowding, jupyterlab
+from matplotlib.colors import to_rgb
 from PIL import Image, ImageSequence
 from playwright.sync_api import expect
 
 from vrnn_tutorial import VRNN, VRNNCell, generate, load_checkpoint
 from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.data import FOLDER
+from vrnn_tutorial.plots import ORANGE
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Seconds in which a widget is to answer, on a machine that does nothing else.
 PROMISED = 0.3
+STDERR = '[data-mime-type="application/vnd.jupyter.stderr"]'  # tracebacks, too
 PIXELS = """image => {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
@@ -76,21 +82,27 @@ def in_time(times):
 
 
 class Chapter:
+    invitation = "Run this cell to get the sliders"
+
     @pytest.fixture(autouse=True)
     def the_console_stays_silent(self, desk):
         yield
         assert desk[1] == []
 
     def test_opened_and_not_run_it_says_what_to_do(self, opened):
-        said = opened.panel.get_by_text("Run this cell to get the sliders", exact=False)
-        expect(said).to_have_count(1)
-        expect(opened.panel.locator(".widget-slider")).to_have_count(0)
+        expect(opened.panel.get_by_text(self.invitation)).to_have_count(1)
+        expect(opened.panel.locator(".jupyter-widgets")).to_have_count(0)
 
     def test_every_cell_runs_and_none_fails(self, notebook):
         prompts = notebook.prompts()
         assert prompts == [f"[{i}]" for i in range(1, len(prompts) + 1)]
-        for kind in ("error", "stderr"):
-            expect(notebook.panel.locator(f'[data-mime-type="application/vnd.jupyter.{kind}"]')).to_have_count(0)
+        expect(notebook.panel.locator(STDERR)).to_have_count(0)
+
+    def test_widgets_and_bars_leave_no_text_behind_and_nothing_needs_a_scroll_bar(self, notebook):
+        left = re.compile(r"Run this cell|(Loading|displaying) widget|\d%\|")
+        expect(notebook.panel.get_by_text(left)).to_have_count(0)
+        boxes = notebook.panel.locator(".jp-OutputArea-output, .jp-OutputArea-output .widget-vbox")
+        assert boxes.evaluate_all("all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.outerHTML)") == []
 
 
 class Pictures(Chapter):
@@ -171,6 +183,35 @@ class TestChapter3(Pictures):
 
     def test_the_picture_follows_in_time(self, notebook):
         self.answers_in_time(notebook, "character")
+
+
+class TestChapter4(Pictures):
+    chapter = "04_training.ipynb"
+    invitation = "Run this cell to watch the picture grow"
+
+    def printed(self, cell):
+        return cell.locator('[data-mime-type="application/vnd.jupyter.stdout"]').all_inner_texts()
+
+    def reach(self, notebook):
+        """How far to the right the KL's curve has come, in pixels."""
+        png = base64.b64decode(self.seen(notebook).partition(",")[2])
+        distance = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) / 255 - to_rgb(ORANGE)
+        return np.flatnonzero((abs(distance) < 0.1).all(2).any(0)).max(initial=0)
+
+    def test_its_picture_grows_and_a_run_that_the_reader_stops_goes_on_without_loss(self, notebook):
+        run, *afterwards = map(notebook.cell, ("folder = Path(out", "gapless =", "check = min"))
+        whole, picture, reach = list(map(self.printed, afterwards)), self.seen(notebook), self.reach(notebook)
+        notebook.run(notebook.cell("records = []"))
+        notebook.run(run, until=r"\[\*\]")
+        notebook.until(lambda: self.reach(notebook) < reach, "a new curve")
+        begun = self.reach(notebook)
+        notebook.until(lambda: begun < self.reach(notebook) < reach, "a longer curve")
+        notebook.page.get_by_role("button", name="Interrupt the kernel").click()
+        expect(run.locator(STDERR)).to_contain_text("KeyboardInterrupt")
+        for cell in afterwards:
+            notebook.run(cell)
+        assert list(map(self.printed, afterwards)) == whole
+        notebook.until(lambda: self.seen(notebook) == picture, "the whole run's picture")
 
 
 class TestChapter5(Chapter):
@@ -276,20 +317,13 @@ class TestChapter5(Chapter):
         expect(self.status(notebook)).to_have_text("stopped")
         stopped = self.texts(notebook)
         assert 0 < len(stopped[0]) < 600
-        self.runs_another_cell(notebook)
+        notebook.run(notebook.cell('exercises.check("5.1"'))
         assert self.texts(notebook) == stopped
         expect(self.button(notebook, "Start")).to_be_visible()
 
     def test_the_kernel_runs_other_cells_while_text_streams(self, notebook, long_stream):
-        self.runs_another_cell(notebook)
+        notebook.run(notebook.cell('exercises.check("5.1"'))
         expect(self.status(notebook)).to_have_text("streaming", timeout=1)
-
-    def runs_another_cell(self, notebook):
-        cell = notebook.cell('exercises.check("5.1"')
-        last = max(int(prompt.strip("[]")) for prompt in notebook.prompts())
-        cell.locator(".cm-content").click()
-        notebook.page.keyboard.press("Control+Enter")
-        expect(cell.locator(".jp-InputPrompt")).to_have_text(f"[{last + 1}]:")
 
     def test_errors_appear_in_both_columns_and_go_with_the_next_move(self, notebook):
         prime, errors = notebook.control("prime").locator("input"), self.live(notebook).locator(".error")

@@ -24,7 +24,7 @@ COLUMNS = "display:grid;grid-template-columns:repeat({},minmax(0,1fr));gap:1em;l
 PRE = ("height:15em;margin:0;padding:.4em;border:1px solid #8888;overflow-y:auto;white-space:pre-wrap;"
        "overflow-wrap:anywhere;word-break:normal;display:flex;flex-direction:column-reverse")
 LABEL = {"style": {"description_width": "initial"}, "layout": {"width": "27em"}}
-NATURAL = {"max_width": "100%", "align_self": "flex-start"}  # a box would stretch it
+NATURAL = {"max_width": "100%", "margin": "0", "align_self": "flex-start"}  # no scroll bar; not stretched by a box
 Stream = Callable[..., Iterator[str]]
 
 
