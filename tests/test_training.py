@@ -596,6 +596,29 @@ def test_ctrl_c_at_any_moment_leaves_a_run_that_goes_on_as_if_nothing_had_happen
         shutil.rmtree(out)
 
 
+def test_an_update_whose_validation_was_stopped_gets_its_record_on_resume(tmp_path, monkeypatch, quiet_disk, ctrl_c):
+    settings = dict(validation=vectors(1, 2)[0], evaluate_every=2, resume=True)
+    whole = run(vector_model(), vectors(), 4, out=tmp_path / "whole", **settings)
+    examine, records = training.evaluate, []
+
+    def stopped(*arguments, **options):
+        if records:
+            press_ctrl_c()
+        return examine(*arguments, **options)
+
+    monkeypatch.setattr(training, "evaluate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        for record in train(vector_model(), vectors(), updates=4, out=tmp_path / "stopped", progress=False, **settings):
+            records.append(record)
+    monkeypatch.undo()
+    records += run(vector_model(), vectors(), 4, out=tmp_path / "stopped", **settings)
+    assert [r._replace(characters_per_second=0) for r in records] == [
+        r._replace(characters_per_second=0) for r in whole
+    ]
+    assert math.isnan(records[1].characters_per_second) and run(
+        vector_model(), vectors(), 4, out=tmp_path / "stopped", **settings) == []  # fmt: skip
+
+
 def test_ctrl_c_waits_for_a_step_that_has_begun(tmp_path, monkeypatch, quiet_disk, ctrl_c):
     step = torch.optim.AdamW.step
 

@@ -34,7 +34,7 @@ class Record(NamedTuple):
     reconstruction: float  # loss 1 of its batch before the step, nats per time step
     kl: float  # loss 2 likewise, unweighted
     gradient_norm: float  # before clipping
-    characters_per_second: float  # of this update (time steps, if x holds vectors)
+    characters_per_second: float  # of this update (time steps, if x holds vectors); NaN if stopped before
     validation: Evaluation | None  # after the step, at the updates where it is taken
     sample: str | None  # text generated then, from a model of codes
 
@@ -110,8 +110,12 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
     try:
         # At the start; or where a run was left between a step and its validation.
         if due() and run.update not in (entry["update"] for entry in run.history["validation"]):
-            run.examine(validation, keep, seed)
+            evaluation, text = run.examine(validation, keep, seed)
             run.save()
+            if run.update and evaluation is not None:
+                losses = [run.history[name][-1] for name in ("reconstruction", "kl", "gradient_norm")]
+                losses = torch.tensor(losses, dtype=next(model.parameters()).dtype).tolist()  # from nine digits
+                yield Record(run.update, *losses, math.nan, evaluation, text)
         bar = tqdm(total=updates, initial=run.update, unit="update", disable=not progress)
         with bar:
             while run.update < updates:
