@@ -69,7 +69,7 @@ def test_what_does_not_minimise_the_elbo_is_judged_by_its_last_weights(trained):
 
 
 def test_all_runs_fit_into_three_hours_of_two_cores():
-    assert sum(run.seconds for run in latent.runs()) < 0.75 * 3 * 3600 * 2  # the rest is for evaluation
+    assert sum(run.seconds for run in latent.runs()) < 0.8 * 3 * 3600 * 2  # the rest is for evaluation and bounds
 
 
 @pytest.fixture

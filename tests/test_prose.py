@@ -41,7 +41,7 @@ def leaves(value):
 def metrics():
     return [
         leaf
-        for path in sorted((ROOT / "data").rglob("evaluation.json"))
+        for path in sorted((ROOT / "data" / "checkpoints").glob("*/evaluation.json"))
         for leaf in leaves(json.loads(path.read_text()))
     ]
 

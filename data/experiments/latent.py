@@ -68,6 +68,7 @@ TREATMENTS = {
         **{f"kl-weight-{weight}": f"--kl-weight {weight}" for weight in (0, 0.25, 0.5, 2)},
         **{f"free-bits-{bits}": f"--free-bits {bits}" for bits in (0.5, 2)},
         "annealing": "--anneal 750",
+        "short-annealing": "--anneal 300",
         "word-dropout": "--word-dropout 0.25",
     },
     2: {

@@ -37,6 +37,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "mutants", "latent")  # no unit test reads chapter 6's checkpoints
 #: Each attempt is a fork of a process that has the large packages loaded already, and nothing of ours.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["torch._dynamo", "scipy.stats", "hypothesis", "pytest", "safetensors.torch"])
@@ -82,7 +83,7 @@ def attempt(patch: Path | None, tests: list[str]) -> tuple[str, str]:
     """The verdict on a mutant, and why: "killed", "survived", or "broken" where nothing is proved."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("vrnn_tutorial", "tests", "data"):
-            shutil.copytree(PROJECT / name, Path(folder, name), ignore=shutil.ignore_patterns("__pycache__", "mutants"))
+            shutil.copytree(PROJECT / name, Path(folder, name), ignore=LEFT_OUT)
         shutil.copy(PROJECT / "pyproject.toml", folder)
         if patch is not None:
             applied = subprocess.run(["git", "apply", patch], cwd=folder, capture_output=True, text=True)
