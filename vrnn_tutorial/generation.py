@@ -77,7 +77,7 @@ def _stream(model, state, temperature, prior_temperature, generator, shift) -> I
                 prior = cell.prior(h)
                 z = prior.sample(prior_temperature, generator)
                 if shift is not None:
-                    z = z + shift * prior.log_std.exp()
+                    z = z + shift.to(z) * prior.log_std.exp()
                 emission = cell.emission(z, h)
                 x = emission.sample(temperature, generator)
                 state = cell.rnn(x, z, state)
