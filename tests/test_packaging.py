@@ -401,3 +401,11 @@ def test_what_make_and_training_leave_behind_stays_out_of_git():
     made += ["vrnn_tutorial.egg-info/PKG-INFO", "build/lib/a.py", "dist/a.whl"]
     assert ignored(made) == made
     assert ignored(["data/README.md", "data/char.safetensors", "constraints.txt", "notebooks/01_vae.ipynb"]) == []
+
+
+def test_every_mutant_still_applies():
+    patches = sorted((ROOT / "tests" / "mutants").glob("*.patch"))
+    assert patches
+    for patch in patches:
+        applied = subprocess.run(["git", "apply", "--check", patch], cwd=ROOT, capture_output=True, text=True)
+        assert applied.returncode == 0, f"{patch.name}: {applied.stderr}"
