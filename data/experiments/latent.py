@@ -106,7 +106,7 @@ class Run(NamedTuple):
 
 
 def runs() -> list[Run]:
-    """All runs, those of seed 0 first; at two characters per step, of the cures only the one that helped has more seeds."""
+    """All runs, those of seed 0 first. At two characters per step only the cure that helped has more seeds."""
     found = []
     for seed in range(SEEDS):
         for k, sizes in SIZES.items():
