@@ -1,4 +1,4 @@
-"""Chapters 1, 3, 4 and 5 in JupyterLab and a headless Chromium: what a reader sees, moves and stops.
+"""Chapters 1, 3, 4, 5 and 6 in JupyterLab and a headless Chromium: what a reader sees, moves and stops.
 
 They are copies, so that nothing here can change the tree. The tests of a class share one run of its chapter; each puts
 the controls where it needs them.
@@ -25,7 +25,7 @@ from playwright.sync_api import expect
 
 from vrnn_tutorial import VRNN, VRNNCell, generate, load_checkpoint
 from vrnn_tutorial.checkpoint import save_checkpoint
-from vrnn_tutorial.data import FOLDER
+from vrnn_tutorial.data import FOLDER, decode, shakespeare
 from vrnn_tutorial.plots import ORANGE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -340,6 +340,30 @@ class TestChapter5(Chapter):
         expect(errors).to_contain_text("There is no checkpoint")
         notebook.control("CharRNN").locator("select").select_option("RNN, same width")
         self.streams_what_generate_gives(notebook)
+
+
+class TestChapter6(Chapter):
+    chapter = "06_is_the_latent_alive.ipynb"
+
+    def test_at_zero_the_walk_is_what_generate_gives_and_keys_and_mouse_lead_away_and_back(self, notebook):
+        model = load_checkpoint(FOLDER / "checkpoints/latent/k4-vrnn-seed-0/best.safetensors")
+        at_zero = "".join(generate(model, decode(shakespeare().test)[:600], 0.5, length=400, seed=0))
+        text = notebook.panel.locator(".live-text pre")
+        amount = "prior's deviations along it"
+        notebook.panel.locator(".widget-button").filter(has_text="Start").click()
+        notebook.until(lambda: text.text_content() == at_zero, "what generate gives")
+        notebook.press("direction", "ArrowRight")
+        assert notebook.readout("direction") == 2
+        for there, back in (
+            (lambda: notebook.press(amount, "ArrowRight"), lambda: notebook.press(amount, "ArrowLeft")),
+            (lambda: notebook.drag(amount, 0.1), lambda: notebook.drag(amount, 0.5)),
+        ):
+            there()
+            notebook.until(lambda: text.text_content()[:400] != at_zero, "another text")
+            notebook.until(lambda: len(text.text_content()) == 400, "all of it")
+            assert text.text_content() != at_zero
+            back()
+            notebook.until(lambda: text.text_content() == at_zero, "what generate gives")
 
 
 def test_the_readmes_animation_moves_loads_quickly_and_is_soon_over():
