@@ -59,3 +59,10 @@ def test_training_on_a_text_of_the_readers_own(tmp_path):
     assert len(history["reconstruction"]) == 3 and history["seed"] == 1
     assert "batch_size=4, length=20" in history["corpus"]
     assert [entry["update"] for entry in history["validation"]] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("seed", (1, 2))  # with 0 nbval runs it; tests/weekly.py has more
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name)
+def test_another_seed_bears_out_what_a_chapter_asserts(tmp_path, path, seed):
+    assert "seed" in papermill.inspect_notebook(path)
+    papermill.execute_notebook(path, tmp_path / "out.ipynb", {"seed": seed}, cwd=tmp_path, progress_bar=False)
