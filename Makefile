@@ -3,10 +3,12 @@
 #   PYTHON       the Python, 3.11 or newer, that the virtual environment is made from
 #   LAB_ARGS     further arguments for JupyterLab, e.g. make lab LAB_ARGS='--no-browser --port=9000'
 #   PYTEST_ARGS  further arguments for pytest, e.g. make test PYTEST_ARGS='-x -k gaussian'
+#   NOTEBOOKS    the notebooks to run and store, e.g. make notebooks NOTEBOOKS=notebooks/01_vae.ipynb
 
 PYTHON ?= python3
 LAB_ARGS ?=
 PYTEST_ARGS ?=
+NOTEBOOKS ?= $(wildcard notebooks/[0-9]*.ipynb notebooks/solutions/[0-9]*.ipynb)
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -19,11 +21,11 @@ PYTEST := $(VENV_PYTHON) -m pytest -n logical --dist loadfile
 NOTEBOOK_TESTS := notebooks --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/sanitize.cfg
 
 # Several threads would only get in the way of the processes beside them.
-test: export OMP_NUM_THREADS := 1
+test notebooks: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test test-matrix mutants figures lint format clean
+.PHONY: help setup lab test test-matrix mutants notebooks figures lint format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +48,9 @@ test-matrix: setup ## every notebook, three times over on each of the processor'
 
 mutants: setup ## break the code in known ways and check that the tests notice
 	$(VENV_PYTHON) tests/mutants/run.py
+
+notebooks: setup ## run notebooks and store what they gave (NOTEBOOKS)
+	$(VENV_PYTHON) tests/store.py $(NOTEBOOKS)
 
 figures: setup ## draw every figure anew
 	$(VENV_PYTHON) -m vrnn_tutorial figures

@@ -10,6 +10,15 @@ from answers import Answers
 from vrnn_tutorial import exercises
 
 
+@pytest.fixture(autouse=True, params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def default_type(request):
+    """The solutions are run in one of them, the chapter in the other."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(request.param)
+    yield
+    torch.set_default_dtype(before)
+
+
 class TestAnswers(Answers):
     notebook = "03_vrnn_cell.ipynb"
 
@@ -34,6 +43,16 @@ def nats(q, p):
     return log_std_as(2)(q, p) * math.log(2)
 
 
+def log_ratio_term_by_term(q, p):
+    """The sum over the dimensions in a loop, in bits from the start."""
+    bits = torch.zeros(len(q.mean))
+    for d in range(q.mean.shape[1]):
+        ratio = q.log_std[:, d] - p.log_std[:, d]
+        squares = (2 * q.log_std[:, d]).exp() + (q.mean[:, d] - p.mean[:, d]) ** 2
+        bits += (squares / (2 * (2 * p.log_std[:, d]).exp()) - 0.5 - ratio) / math.log(2)
+    return bits
+
+
 def standard(p):
     return p._replace(mean=torch.zeros_like(p.mean), log_std=torch.zeros_like(p.log_std))
 
@@ -41,10 +60,10 @@ def standard(p):
 def inverse_cdf(cell, state, generator):
     """Another right way to draw both, which uses the generator otherwise."""
     prior = cell.prior(state)
-    uniform = torch.rand(prior.mean.shape, dtype=torch.float64, generator=generator)
+    uniform = torch.rand(prior.mean.shape, generator=generator)
     z = prior.mean + prior.log_std.exp() * torch.special.ndtri(uniform)
     steps = cell.emission(z, state).logits.softmax(-1).cumsum(-1)
-    x = (torch.rand(len(z), 1, dtype=torch.float64, generator=generator) > steps[:, :-1]).sum(-1)
+    x = (torch.rand(len(z), 1, generator=generator) > steps[:, :-1]).sum(-1)
     return x, z, cell.rnn(x, z, state)
 
 
@@ -56,6 +75,8 @@ def generation(wrong):
         z = prior.sample(generator=None if wrong == "no generator" else generator)
         if wrong == "mean":
             z = prior.mean
+        elif wrong == "z of the first stream":
+            z = cell.prior(state[:1].expand_as(state)).sample(generator=generator)
         elif wrong == "squared":
             z = prior.mean + (2 * prior.log_std).exp() * torch.randn(z.shape, generator=generator)
         elif wrong == "new h for z":
@@ -68,9 +89,14 @@ def generation(wrong):
         return {
             "no z": (x, after),
             "probabilities": (emission.logits.softmax(-1), z, after),
+            "reals for x": (x.to(z.dtype), z, after),
+            "codes from 1": (x + 1, z, after),
             "old state": (x, z, state),
             "one z": (x, z[:1], after),
+            "z's distribution": (x, prior, after),
             "flat state": (x, z, after[0]),
+            "six streams": (x[:6], z[:6], after[:6]),
+            "no tuple": torch.cat([x[:, None], z, after], 1),
         }.get(wrong, (x, z, after))
 
     return step
@@ -93,6 +119,18 @@ def training(wrong):
             return loss_1, prior.kl(posterior), after
         if wrong == "ELBO":
             return loss_1 + loss_2, after
+        if wrong == "sums":
+            return loss_1.sum(), loss_2.sum(), after
+        if wrong == "loss 2 summed":
+            return loss_1, loss_2.sum(), after
+        if wrong == "floats":
+            return loss_1.sum().item(), loss_2.sum().item(), after
+        if wrong == "seven":
+            return loss_1, torch.stack([loss_2[i % len(x)] for i in range(7)]), after
+        if wrong == "one state":
+            return loss_1, loss_2, after.mean(0)
+        if wrong == "loss alone":
+            return loss_1 + loss_2
         return loss_1, loss_2, cell.rnn(x, prior.rsample(noise), state) if wrong == "state" else after
 
     return step
@@ -101,7 +139,8 @@ def training(wrong):
 @pytest.mark.parametrize(
     "number, other",
     [
-        ("3.1", lambda q, p: q.kl(p) / math.log(2)),
+        ("3.1", log_std_as(2)),
+        ("3.1", log_ratio_term_by_term),
         ("3.2", inverse_cdf),
         ("3.2", generation(None)),
         ("3.3", training(None)),
@@ -118,11 +157,20 @@ MISTAKES = [
     ("3.1", nats, "these are nats"),
     ("3.1", lambda q, p: log_std_as(2)(q, p) / q.mean.shape[-1], "this is the mean over the dimensions of z"),
     ("3.1", log_std_as(1), "not of the variance"),
-    ("3.1", lambda q, p: log_std_as(2)(q, p).mean(), "one number per sequence, (3,), but its shape is ()"),
+    ("3.1", lambda q, p: log_std_as(2)(q, p).mean(), "it should have the shape (3,), but its shape is ()"),
+    ("3.1", lambda q, p: log_std_as(2)(q, p).tolist(), "it should be a tensor, not list"),
+    ("3.1", lambda q, p: log_std_as(2)(q, p).expand(3, -1)[0, :3], "should have the shape (5,), but its shape is (3,)"),
+    ("3.1", lambda q, p: nats(q, p) / math.log(2) + (q.mean.shape[1] - 4) / 2, "the first sequence pays"),
+    ("3.1", lambda q, p: q.kl(p) / math.log(2), "write it out, from .mean and .log_std"),
     ("3.1", lambda q, p: nats(q, p) * math.log(2), "the first sequence pays"),
     ("3.2", generation("no z"), "x, z and the new state, not 2 things"),
-    ("3.2", generation("probabilities"), "x should be one code for each stream, (20000,), not (20000, 3)"),
-    ("3.2", generation("one z"), "z should be (20000, 4), but its shape is (1, 4)"),
+    ("3.2", generation("probabilities"), "x should have the shape (6,), but its shape is (6, 3)"),
+    ("3.2", generation("no tuple"), "x, z and the new state, not one Tensor"),
+    ("3.2", generation("reals for x"), "x should hold codes, int64"),
+    ("3.2", generation("codes from 1"), "x should hold codes, int64 from 0 to V - 1"),
+    ("3.2", generation("z's distribution"), "z should be a tensor, not DiagonalGaussian"),
+    ("3.2", generation("one z"), "z should have the shape (6, 4), but its shape is (1, 4)"),
+    ("3.2", generation("six streams"), "x should have the shape (20000,), but its shape is (6,)"),
     ("3.2", generation("no generator"), "pass the generator to both draws"),
     ("3.2", generation("mean"), "do not take the prior's mean"),
     ("3.2", generation("squared"), "z does not have the prior's mean and deviation"),
@@ -131,7 +179,8 @@ MISTAKES = [
     ("3.2", generation("new h for x"), "x is not drawn from the emission of this z and the old state"),
     ("3.2", generation("other z"), "x is not drawn from the emission of this z and the old state"),
     ("3.2", generation("mean for x"), "x is not drawn from the emission of this z and the old state"),
-    ("3.2", generation("flat state"), "the state should be (20000, 5), not (5,)"),
+    ("3.2", generation("z of the first stream"), "z does not have the prior's mean and deviation"),
+    ("3.2", generation("flat state"), "the state should have the shape (6, 5), but its shape is (5,)"),
     ("3.2", generation("old state"), "the RNN net's turn is missing"),
     ("3.2", generation("z twice"), "from this very x, this z and the old state"),
     ("3.3", training("h"), "the decoder reads the new h, which holds x_t"),
@@ -142,10 +191,17 @@ MISTAKES = [
     ("3.3", training("KL in bits"), "loss 2 of the first x is"),
     ("3.3", training("state"), "the new state comes from x, z and the old state"),
     ("3.3", training("ELBO"), "loss 1, loss 2 and the new state, not 2 things"),
+    ("3.3", training("loss alone"), "loss 1, loss 2 and the new state, not one Tensor"),
+    ("3.3", training("sums"), "one number for each sequence is wanted: loss 1 should have the shape (7,)"),
+    ("3.3", training("loss 2 summed"), "one number for each sequence is wanted: loss 2 should have the shape (7,)"),
+    ("3.3", training("floats"), "loss 1 should be a tensor, not float"),
+    ("3.3", training("seven"), "loss 2 should have the shape (2,), but its shape is (7,)"),
+    ("3.3", training("one state"), "the new state should have the shape (7, 5), but its shape is (5,)"),
 ]
 
 
 @pytest.mark.parametrize("number, mistake, message", MISTAKES)
 def test_a_mistake_is_named(number, mistake, message):
-    with pytest.raises(AssertionError, match=re.escape(message)):
+    with pytest.raises(AssertionError, match=re.escape(message)) as error:
         exercises.check(number, mistake)
+    assert len(str(error.value).splitlines()) == 1

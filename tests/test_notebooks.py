@@ -1,11 +1,14 @@
-"""What nbval would let pass: notebooks without outputs, cells that ignore theirs, parameters nobody can name."""
+"""What nbval would let pass: notebooks without outputs, figures without words, parameters nobody can name."""
 
 import ast
+import base64
+import itertools
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+from store import IN_WORDS, PICTURES, VIEW
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -62,3 +65,35 @@ def test_three_exercises_wait_for_the_reader_and_are_solved_beside(path):
     numbers = [f"{chapter}.{i}" for i in (1, 2, 3)]
     assert verdicts(path) == [(number, "not attempted") for number in numbers]
     assert verdicts(path.parent / "solutions" / path.name) == [(number, "right") for number in numbers]
+
+
+@pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS, ids=name)
+def test_a_widget_is_stored_as_its_picture_and_a_bar_as_it_ended(path):
+    for cell in code_cells(path):
+        for data in (output.data for output in cell.outputs if "data" in output):
+            assert VIEW not in data, f"make notebooks stores {cell.id} as a reader can see it"
+            assert not re.search(r"\b0%\|", data["text/plain"]), f"a bar of {cell.id} as if it had never run"
+            if data["text/plain"].startswith("Run this cell"):
+                picture = (PICTURES / f"{path.stem}-{cell.id}.png").read_bytes()
+                assert base64.b64decode(data["image/png"]) == picture, f"another picture of {cell.id}"
+
+
+def test_every_picture_of_a_widget_is_shown():
+    ids = {f"{path.stem}-{cell.id}.png" for path in CHAPTERS for cell in code_cells(path)}
+    assert {picture.name for picture in PICTURES.iterdir()} <= ids
+
+
+def test_every_figure_is_told_in_words_of_its_own():
+    told, untold = [], []
+    for path in CHAPTERS:
+        for cell, below in itertools.pairwise(nbformat.read(path, as_version=4).cells):
+            figures = [output for output in cell.get("outputs", ()) if "image/png" in output.get("data", ())]
+            in_words = IN_WORDS.fullmatch(below.source)
+            if in_words:
+                assert len(figures) == 1, f"{name(path)} {cell.id}: one figure, one text"
+                assert cell.metadata["alt"] == in_words[1], f"{name(path)} {cell.id}: make notebooks has not seen it"
+                told.append(in_words[1])
+            elif figures:
+                untold.append(f"{name(path)} {cell.id}")
+    assert untold == [], "below each figure stands a cell that tells it in words, of the form of IN_WORDS in store.py"
+    assert [text for text in told if len(text.split()) < 12 or told.count(text) > 1] == []

@@ -218,6 +218,9 @@ class Checkout:
         self.folder = folder
         for name in ("Makefile", "pyproject.toml", "constraints.txt"):
             shutil.copy(ROOT / name, folder / name)
+        for path in ("notebooks/01_vae.ipynb", "notebooks/solutions/01_vae.ipynb"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).touch()
         self.python = self.executable("stand-in", STAND_IN.format(python=sys.executable))
 
     def executable(self, name: str, text: str) -> str:
@@ -227,7 +230,7 @@ class Checkout:
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess:
         # A make that runs these tests must not pass its own flags and variables on.
-        taken = ("MAKE", "MFLAGS", "PYTHON", "LAB_ARGS", "PYTEST_ARGS")
+        taken = ("MAKE", "MFLAGS", "PYTHON", "LAB_ARGS", "PYTEST_ARGS", "NOTEBOOKS")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(taken)}
         if not any(argument.startswith("PYTHON=") for argument in arguments):
             arguments = (*arguments, f"PYTHON={self.python}")
@@ -276,6 +279,7 @@ def test_set_up_happens_once(checkout):
         ("test", r"-m pytest .*\btests notebooks --nbval .*--nbval-sanitize-with tests/sanitize\.cfg"),
         ("lab", r"-m jupyterlab --ServerApp\.ip=127\.0\.0\.1 .*/notebooks"),
         ("mutants", r"tests/mutants/run\.py"),
+        ("notebooks", r"tests/store\.py notebooks/01_vae\.ipynb notebooks/solutions/01_vae\.ipynb"),
         ("figures", r"-m vrnn_tutorial figures"),
     ],
 )

@@ -14,7 +14,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.text import Text
 from PIL import Image
 
-from vrnn_tutorial import VRNN, VRNNCell, plots, train
+from vrnn_tutorial import VAE, VRNN, VRNNCell, plots, train
 from vrnn_tutorial.data import FOLDER
 from vrnn_tutorial.generation import sample
 from vrnn_tutorial.training import Cosine
@@ -37,8 +37,8 @@ class Drawing:
 class NetworkDrawing(Drawing):
     """Its axes are in inches too. The key at the foot, below 0.6 inches, is left out."""
 
-    def __init__(self, phase):
-        super().__init__(plots.network(phase))
+    def __init__(self, figure):
+        super().__init__(figure)
         patches = self.figure.axes[0].patches
         # What has a text in it is a shape: its first line is its name. The numbers, on top of all, lie across borders.
         self.shapes, self.numbers = {}, {}
@@ -74,9 +74,19 @@ class NetworkDrawing(Drawing):
 
 @pytest.fixture(scope="module", params=["generation", "training"])
 def drawing(request):
-    drawing = NetworkDrawing(request.param)
+    drawing = NetworkDrawing(plots.network(request.param))
     drawing.phase = request.param
     return drawing
+
+
+@pytest.fixture(scope="module")
+def vae_drawing():
+    return NetworkDrawing(plots.vae_network())
+
+
+@pytest.fixture(scope="module", params=["generation", "training", "vae"])
+def any_drawing(request):
+    return NetworkDrawing(plots.vae_network() if request.param == "vae" else plots.network(request.param))
 
 
 # What the network's drawing says
@@ -130,7 +140,7 @@ def numbered_nets(drawing) -> list[str]:
     corners = {
         name: (box := outline.get_extents()).min * [1, 0] + box.max * [0, 1]
         for name, (_, outline, _) in drawing.shapes.items()
-        if name.endswith("net")
+        if name.endswith("net") or name == "prior"
     }
     return [
         min(corners, key=lambda name: np.linalg.norm(corners[name] - drawing.numbers[number]))
@@ -148,11 +158,16 @@ def test_the_numbers_of_the_generation_phase_are_the_order_in_which_sample_calls
     for net in plots.PHASES["training"]:
         monkeypatch.setattr(VRNNCell, net.part, recording(net))
     list(islice(sample(VRNN(VRNNCell(5, 4, 2)), seed=0), 2))
-    assert numbered_nets(NetworkDrawing("generation")) * 2 == called
+    assert numbered_nets(NetworkDrawing(plots.network("generation"))) * 2 == called
 
 
 def test_the_numbers_of_the_training_phase_follow_the_article():
-    assert numbered_nets(NetworkDrawing("training")) == ["encoder net", "decoder net", "prior net", "RNN net"]
+    assert numbered_nets(NetworkDrawing(plots.network("training"))) == [
+        "encoder net",
+        "decoder net",
+        "prior net",
+        "RNN net",
+    ]
 
 
 # The arrows against the code
@@ -208,6 +223,33 @@ def test_a_training_step_is_wired_as_the_rows_say(cell, values):
     assert needed(step.hidden, values) == rows["rnn"]
 
 
+# The VAE's
+
+VAE_ARROWS = {
+    *("x > encoder net", "encoder net > mean\nlog_std", "mean\nlog_std > z", "noise > z"),
+    *("z > decoder net", "decoder net > logits"),
+    *("x > loss 1", "logits > loss 1", "mean\nlog_std > loss 2", "prior > loss 2"),
+}
+
+
+def test_the_vaes_arrows_lead_as_its_data_flow(vae_drawing):
+    assert set(vae_drawing.arrows) == VAE_ARROWS
+    assert vae_drawing.waves == set()  # z is computed, from noise
+    assert numbered_nets(vae_drawing) == ["encoder net", "decoder net", "prior"]
+
+
+def test_what_the_vae_computes_needs_just_what_its_arrows_come_from(values):
+    torch.manual_seed(0)
+    model, x, noise = VAE(SIZES["x_t"], 4, SIZES["z_t"], emission="gaussian"), values["x_t"], values["z_t"]
+    out = model(x, noise)
+    sources = {"x": x, "noise": noise}
+    assert needed(numbers_of(out.posterior), sources) == needed(out.kl, sources) == {"x"}
+    assert needed(out.z, sources) == needed(out.emission.mean, sources) == {"x", "noise"}
+    # Given z, neither the emission nor, but for the prior, anything else remembers the encoder.
+    z = out.z.detach().requires_grad_()
+    assert needed(model.emission(z).mean, sources | {"z": z}) == {"z"}
+
+
 def test_another_phase_is_refused():
     with pytest.raises(ValueError, match='"generation" or "training", not \'evaluation\''):
         plots.network("evaluation")
@@ -230,19 +272,24 @@ def test_the_networks_texts_can_be_read(drawing):
     assert_readable(drawing)
 
 
-def test_a_shapes_lines_stay_inside_it(drawing):
-    for name, (_, outline, lines) in drawing.shapes.items():
+def test_the_vaes_texts_can_be_read(vae_drawing):
+    assert len(vae_drawing.texts) == 31
+    assert_readable(vae_drawing)
+
+
+def test_a_shapes_lines_stay_inside_it(any_drawing):
+    for name, (_, outline, lines) in any_drawing.shapes.items():
         for line in lines:
-            assert outline.contains_points(drawing.texts[line].corners()).all(), (
+            assert outline.contains_points(any_drawing.texts[line].corners()).all(), (
                 f"{line.get_text()} sticks out of {name}"
             )
 
 
-def test_no_arrow_runs_through_a_text_or_a_foreign_shape(drawing):
-    for name, line in drawing.arrows.items():
-        for text, box in drawing.texts.items():
+def test_no_arrow_runs_through_a_text_or_a_foreign_shape(any_drawing):
+    for name, line in any_drawing.arrows.items():
+        for text, box in any_drawing.texts.items():
             assert not line.intersects_bbox(box, filled=False), f"{name} runs through {text.get_text()!r}"
-        for shape, (_, outline, _) in drawing.shapes.items():
+        for shape, (_, outline, _) in any_drawing.shapes.items():
             if shape not in name.split(" > "):
                 assert not line.intersects_path(outline, filled=False), f"{name} runs through {shape}"
 

@@ -305,9 +305,7 @@ def test_nbval_and_a_saved_page_see_the_same_words_whatever_happened(moved):
     for widget in (picture, live):
         bundle = widget._repr_mimebundle_()
         assert "application/vnd.jupyter.widget-view+json" in bundle
-        assert bundle["text/plain"] == (
-            "Run this cell to get the sliders; a saved notebook holds only what stands beside them."
-        )
+        assert bundle["text/plain"] == "Run this cell to get the sliders; a stored notebook shows a picture of them."
 
 
 @pytest.fixture(scope="module")

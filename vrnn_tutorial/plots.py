@@ -14,6 +14,7 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, PathPatch, Rectangle
@@ -66,6 +67,18 @@ PLACES = {
 }
 HALF = dict.fromkeys(("h_{t-1}", "z_t", "x_t", "h_t"), (0.4, 0.4)) | {"loss 1": (0.94, 0.52), "loss 2": (1.0, 0.32)}
 HALF |= dict.fromkeys((net.name for net in PHASES["training"]), (1.02, 0.52))
+#: The VAE's: its nets are the VRNN's without a state, and its prior is no net.
+VAE_PLACES = {
+    "x": (0.95, 2.2), "encoder net": (2.85, 2.2), "mean\nlog_std": (4.95, 2.2), "z": (6.5, 2.2),
+    "decoder net": (8.4, 2.2), "logits": (10.6, 2.2), "noise": (6.5, 3.7), "prior": (2.85, 3.7),
+    "loss 2": (4.95, 3.7), "loss 1": (10.6, 0.95),
+}
+VAE_WIRES = (
+    ("x", "encoder net", ORANGE), ("encoder net", "mean\nlog_std", ORANGE), ("mean\nlog_std", "z", ORANGE),
+    ("noise", "z", ORANGE), ("z", "decoder net", GREEN), ("decoder net", "logits", GREEN),
+    ("mean\nlog_std", "loss 2", AMBER), ("prior", "loss 2", AMBER), ("logits", "loss 1", AMBER), ("x", "loss 1", AMBER),
+)
+HALF |= dict.fromkeys(("x", "mean\nlog_std", "z", "noise", "logits"), (0.4, 0.4)) | {"prior": (0.9, 0.42)}
 
 
 @plt.style.context(STYLE)
@@ -78,13 +91,8 @@ def network(phase: str) -> Figure:
     if phase not in PHASES:
         raise ValueError(f'phase must be "generation" or "training", not {phase!r}.')
     places, training = PLACES[phase], phase == "training"
-    width, height = 11.7, places["z_t"][1] + (2.05 if training else 1.7)
-    fig = plt.figure(figsize=(width, height))
-    plt.close(fig)  # it is the caller's: pyplot would show it a second time in a notebook
-    ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
-    ax.axis("off")
-    ax.text(0.42, height - 0.42, phase.capitalize(), size=18, weight="bold", va="center")
-    ax.text(0.42, height - 0.8, CAPTIONS[phase], size=13, va="center")
+    height = places["z_t"][1] + (2.05 if training else 1.7)
+    ax = _sheet(height, phase.capitalize(), CAPTIONS[phase])
     for name, below in (("h_{t-1}", "from the\nstep before"), ("z_t", ""), ("x_t", ""), ("h_t", "to the\nnext step")):
         x, y = places[name]
         _variable(ax, (x, y), 0.4, name in ("z_t", "x_t"), training and name == "x_t")
@@ -105,7 +113,45 @@ def network(phase: str) -> Figure:
             for side in compared:
                 _wire(ax, places, side, name, AMBER)
     _key(ax, training)
-    return fig
+    return ax.figure
+
+
+@plt.style.context(STYLE)
+def vae_network() -> Figure:
+    """The VAE in training, drawn as the VRNN is by `network`: Kingma and Welling 2014 (arXiv 1312.6114)."""
+    places = VAE_PLACES
+    caption = "1 encode $x$, and draw $z$,  2 score $x$ with the decoder,  3 compare encoder and prior"
+    ax = _sheet(5.35, "The VAE, in training", caption)
+    for name in ("x", "mean\nlog_std", "z", "noise", "logits"):
+        _variable(ax, places[name], 0.4, name in ("x", "z", "noise"), name == "x")
+        text, size = (f"${name}$", 19) if len(name) == 1 else (name, 11.5)
+        ax.text(*places[name], text, size=size, ha="center", va="center", zorder=5)
+    _box(ax, places, "encoder net", ("posterior", r"$q(z\,|\,x)$"), ORANGE)
+    _box(ax, places, "decoder net", ("emission", r"$p(x\,|\,z)$"), GREEN)
+    _box(ax, places, "prior", (r"$p(z)=\mathcal{N}(0,I)$",), BLUE)
+    _box(ax, places, "loss 1", ("reconstruction", r"$-\log\,p(x\,|\,z)$"), AMBER, rounding=0.22)
+    _box(ax, places, "loss 2", (r"KL(posterior $\|$ prior)",), AMBER, rounding=0.22)
+    for turn, name in enumerate(("encoder net", "decoder net", "prior"), 1):
+        _number(ax, np.add(places[name], HALF[name] * np.array([-1, 1]) + (0.04, -0.04)), turn)
+    for start, end, color in VAE_WIRES:
+        _wire(ax, places, start, end, color)
+    ax.text(6.5, 1.5, "z = mean + exp(log_std) \u00b7 noise", ha="center", va="center")
+    ax.text(9.1, 3.7, "trained to minimise\nloss 1 + loss 2 = \u2212ELBO", size=13, ha="center", va="center",
+            linespacing=1.5)
+    _key(ax, training=True, waves=False)
+    return ax.figure
+
+
+def _sheet(height, title, caption) -> Axes:
+    """Axes in inches that fill a new figure, under a title and a caption."""
+    width = 11.7
+    fig = plt.figure(figsize=(width, height))
+    plt.close(fig)  # it is the caller's: pyplot would show it a second time in a notebook
+    ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
+    ax.axis("off")
+    ax.text(0.42, height - 0.42, title, size=18, weight="bold", va="center")
+    ax.text(0.42, height - 0.8, caption, size=13, va="center")
+    return ax
 
 
 def _variable(ax, center, half, random, observed=False) -> None:
@@ -119,7 +165,7 @@ def _box(ax, places, name, lines, color, rounding=0.12) -> None:
     boxstyle, tint = f"round,pad=0,rounding_size={rounding}", [0.85 + 0.15 * part for part in to_rgb(color)]
     ax.add_patch(FancyBboxPatch((x - dx, y - dy), 2 * dx, 2 * dy, boxstyle, fc=tint, ec=color, lw=2, zorder=4))
     for row, line in enumerate((name, *lines)):
-        options = {"size": 15 if "_" in line else 12} if row else {"size": 14, "weight": "bold"}
+        options = {"size": 15 if line[0] == "$" else 12} if row else {"size": 14, "weight": "bold"}
         ax.text(x, y + 0.3 * (len(lines) / 2 - row), line, ha="center", va="center", zorder=5, **options)
 
 
@@ -141,6 +187,8 @@ def _wire(ax, places, start, end, color) -> None:
         points = [(x0, y0), (x1 + 0.75, y0), (x1 + 0.75, y1)]
     elif (start, end) == ("x_t", "encoder net"):
         points = [(x0, y0), (x0, y1 + 0.9), (x1, y1 + 0.9), (x1, y1)]
+    elif (start, end) == ("x", "loss 1"):
+        points = [(x0, y0), (x0, y1), (x1, y1)]
     points = np.array(points)
     points[0] += np.sign(points[1] - points[0]) * HALF[start]
     points[-1] += np.sign(points[-2] - points[-1]) * HALF[end]
@@ -164,7 +212,7 @@ def _arrow(ax, points, color, sampled=False) -> None:
     ax.add_patch(FancyArrowPatch(path=outline, arrowstyle=head, color=color, lw=2, zorder=3))
 
 
-def _key(ax, training) -> None:
+def _key(ax, training, waves=True) -> None:
     """What the signs mean, in one row at the foot."""
     x, y = 1.85 if training else 2.5, 0.32
     _number(ax, (x, y), "1")
@@ -173,7 +221,7 @@ def _key(ax, training) -> None:
     for text, step, random, observed in shapes[: 3 if training else 2]:
         _variable(ax, (x + step, y), 0.14, random, observed)
         ax.text(x + step + 0.25, y, text, va="center_baseline")
-    for text, step in (("computed", 0), ("sampled", 1.9)):
+    for text, step in (("computed", 0), ("sampled", 1.9))[: 1 + waves]:
         start = x + step + (5.05 if training else 3.95)
         _arrow(ax, np.array([(start, y), (start + 0.8, y)]), INK, text == "sampled")
         ax.text(start + 0.9, y, text, va="center_baseline")

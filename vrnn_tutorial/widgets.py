@@ -60,7 +60,7 @@ class _Controlled(ipywidgets.VBox):
         return {name: control.value for name, control in self.controls.items()}
 
     def __repr__(self):
-        return "Run this cell to get the sliders; a saved notebook holds only what stands beside them."
+        return "Run this cell to get the sliders; a stored notebook shows a picture of them."
 
 
 def _png(figure: Figure) -> bytes:
@@ -113,7 +113,7 @@ class Chart(ipywidgets.Image):
             self._due = time.monotonic() + 0.5
 
     def __repr__(self):
-        return "Run this cell to watch the picture grow; a saved notebook holds only what stands beside it."
+        return "Run this cell to watch the picture grow; a stored notebook shows it grown."
 
 
 class LiveText(_Controlled):
