@@ -762,6 +762,32 @@ def test_a_finished_run_can_be_given_more_updates(tmp_path, quiet_disk):
     assert learned(tmp_path / "longer") == learned(tmp_path / "whole")
 
 
+def test_the_records_of_a_run_are_read_back_from_its_folder(tmp_path, quiet_disk):
+    """However often it was left; of a history that is ahead of the last checkpoint, those up to that."""
+
+    def kept(records):
+        nine_digits = [r.validation and [f"{loss:.9g}" for loss in r.validation[:3]] for r in records]
+        return [(*r[:4], evaluation, r.sample) for r, evaluation in zip(records, nine_digits, strict=True)]
+
+    assert training.read_records(tmp_path) == []
+    options = {"validation": CODES[:90], "evaluate_every": 2, "out": tmp_path, "resume": True, "progress": False}
+    records = []
+    for left_after in (3, 7):
+        for record in train(text_model(), ContiguousStreams(CODES, 3, 6), updates=9, **options):
+            records.append(record)
+            if record.update == left_after:
+                break
+        assert kept(training.read_records(tmp_path)) == kept(records)
+    assert [r.update for r in records if r.validation] == [r.update for r in records if r.sample] == [2, 4, 6]
+    ahead = history(tmp_path)
+    ahead["validation"].append(ahead["validation"][-1] | {"update": 8})
+    ahead |= {name: [*ahead[name], 9.0] for name in ("reconstruction", "kl", "gradient_norm")}
+    (tmp_path / "history.json").write_text(json.dumps(ahead))
+    read = training.read_records(tmp_path)
+    assert kept(read) == kept(records)
+    assert all(math.isnan(r.characters_per_second) for r in read) and math.isnan(read[1].validation.characters)
+
+
 def test_resuming_where_there_is_no_run_starts_one(tmp_path, quiet_disk):
     assert [r.update for r in run(vector_model(), vectors(), 2, out=tmp_path / "new", resume=True)] == [1, 2]
 

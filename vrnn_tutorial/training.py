@@ -25,6 +25,8 @@ from .evaluation import Evaluation, evaluate
 from .generation import generate
 
 Schedule = float | Callable[[int], float]
+#: What the history tells of each update.
+LOSSES = ("reconstruction", "kl", "gradient_norm")
 
 
 class Record(NamedTuple):
@@ -98,6 +100,23 @@ def train(model: nn.Module, corpus: Iterable[Tensor], *, updates: int = 2000, le
     return _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, set(keep), device, progress)
 
 
+def read_records(out: Path) -> list[Record]:
+    """The records of the run in `out`, from its first update to its last; none if there is no run.
+
+    They are those that `train` gave, but for what the folder does not keep: how fast an update was, and how many
+    held-out characters were scored, are NaN. Raises ValueError if the history cannot be read.
+    """
+    if not (out / "last.safetensors").exists():
+        return []
+    model, _, about = read_checkpoint(out / "last.safetensors")
+    history = _read_history(out, about["update"])
+    losses = torch.tensor([history[name] for name in LOSSES], dtype=next(model.parameters()).dtype)  # from nine digits
+    taken = {entry["update"]: (Evaluation(entry["reconstruction"], entry["kl"], 0.0, math.nan), entry["sample"])
+             for entry in history["validation"]}
+    return [Record(update, *three, math.nan, *taken.get(update, (None, None)))
+            for update, three in enumerate(losses.T.tolist(), 1)]
+
+
 def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, keep, device, progress):
     model, optimizer = run.model, run.optimizer
     seed, word_dropout = run.settings["seed"], run.settings["word_dropout"]
@@ -113,7 +132,7 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
             evaluation, text = run.examine(validation, keep, seed)
             run.save()
             if run.update and evaluation is not None:
-                losses = [run.history[name][-1] for name in ("reconstruction", "kl", "gradient_norm")]
+                losses = [run.history[name][-1] for name in LOSSES]
                 losses = torch.tensor(losses, dtype=next(model.parameters()).dtype).tolist()  # from nine digits
                 yield Record(run.update, *losses, math.nan, evaluation, text)
         bar = tqdm(total=updates, initial=run.update, unit="update", disable=not progress)
@@ -189,7 +208,7 @@ class _Run:
         self.update, self.state = self.update + 1, state
         self.history["seconds"] += seconds
         self.history["processor_seconds"] += processor_seconds
-        for name, value in zip(("reconstruction", "kl", "gradient_norm"), (*losses, norm), strict=True):
+        for name, value in zip(LOSSES, (*losses, norm), strict=True):
             self.history[name].append(value)
 
     def examine(self, validation, keep, seed):
@@ -227,11 +246,7 @@ class _Run:
 
     def load(self):
         model, tensors, about = read_checkpoint(self.out / "last.safetensors")
-        try:
-            # Runs that are older than word dropout do not tell of it.
-            history = {"word_dropout": 0.0, **json.loads((self.out / "history.json").read_text())}
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{self.out / 'history.json'} cannot be read ({error}); the run cannot go on.") from error
+        history = _read_history(self.out, about["update"])
         # As history.json has them: nine digits.
         changed = [name for name, value in json.loads(_to_json(self.settings)).items() if history.get(name) != value]
         if changed:
@@ -246,9 +261,6 @@ class _Run:
         leaves = [tensors[f"state.{i}"].to(next(self.model.parameters()).device)
                   for i in range(sum(name.startswith("state.") for name in tensors))]
         self.state = self._nest(leaves) if leaves else None
-        for name in ("reconstruction", "kl", "gradient_norm"):
-            history[name] = history[name][:self.update]
-        history["validation"] = [entry for entry in history["validation"] if entry["update"] <= self.update]
         self.history = history
 
     def _nest(self, leaves):
@@ -256,6 +268,19 @@ class _Run:
         cell = getattr(self.model, "cell", self.model)
         parts = iter(leaves)
         return _map(lambda _: next(parts), cell.zero_state(leaves[0].new_zeros(1, 1)))
+
+
+def _read_history(out: Path, update: int) -> dict:
+    """history.json up to this update, of which the last checkpoint is: it may be ahead."""
+    try:
+        # Runs that are older than word dropout do not tell of it.
+        history = {"word_dropout": 0.0, **json.loads((out / "history.json").read_text())}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{out / 'history.json'} cannot be read ({error}); the run cannot go on.") from error
+    for name in LOSSES:
+        history[name] = history[name][:update]
+    history["validation"] = [entry for entry in history["validation"] if entry["update"] <= update]
+    return history
 
 
 def _map(function, state):
