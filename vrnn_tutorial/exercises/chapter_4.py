@@ -31,19 +31,19 @@ def check_4_1(streams) -> str:
         f"the columns start at {starts}, but do not go on from there one by one, across the border of the batches."
     )
     assert starts == [0, 33, 66], f"the three streams should start at 0, 33 and 66, evenly spread, not at {starts}."
-    for count, batch_size, length in ((90, 3, 5), (23, 2, 4), (7, 2, 4)):
+    for count, batch_size, length in ((90, 3, 5), (23, 2, 4)):
         batches = _batches(streams(torch.arange(count), batch_size, length))
         steps = count // batch_size
         many = steps // length
         case = f"{count} codes in {batch_size} streams are {steps} steps each, {many} whole batches of {length}"
         assert len(batches) == many, f"{case}; yours are {len(batches)}."
         wanted = torch.arange(batch_size) * steps + torch.arange(many * length)[:, None]
-        assert not batches or torch.equal(torch.cat(batches), wanted), f"{case}; yours hold other codes."
+        assert torch.equal(torch.cat(batches), wanted), f"{case}; yours hold other codes."
     return "Column b of a batch goes on where column b of the batch before stopped, so its state may be carried over."
 
 
 def _batches(answer) -> list[torch.Tensor]:
-    """The batches of a list or a generator, which may have no end."""
+    """The batches of a list, or of what else gives them one by one, and may have no end."""
     assert isinstance(answer, Iterable), f"it should be a list of batches, not of type {type(answer).__name__}."
     batches = list(islice(answer, 50))
     assert all(isinstance(x, torch.Tensor) and x.dim() == 2 for x in batches), (
@@ -59,9 +59,6 @@ def check_4_2(update) -> str:
         model = VRNN(VRNNCell(hidden_size=4, latent_size=2, embedding_size=3)).double()
         x, clip, far = torch.randint(128, (6, 2)), 0.01, 1e9
         given = torch.randn(2, 4, dtype=torch.float64)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(3)  # so that there is something to clip
     parameters, seen = list(model.parameters()), []
 
     def gradient():
