@@ -15,17 +15,18 @@ VENV_PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 CORPUS := data/shakespeare.txt
 
-# A file is tested by one process from its first test to its last, one such process on each core.
+# A file is tested by one process from its first test to its last, one such process on each core; only the runs of
+# whole chapters are dealt out one by one (tests/conftest.py).
 PYTEST := $(VENV_PYTHON) -m pytest -n logical --dist loadfile
 # The outputs that a notebook stores must come out again; tests/sanitize.cfg names what may differ.
 NOTEBOOK_TESTS := notebooks --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/sanitize.cfg
 
 # Several threads would only get in the way of the processes beside them.
-test notebooks: export OMP_NUM_THREADS := 1
+test test-all notebooks: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test test-matrix mutants notebooks figures lint format clean
+.PHONY: help setup lab test test-all test-matrix mutants notebooks figures lint format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +39,9 @@ lab: setup ## set up, then open JupyterLab on the notebooks (LAB_ARGS)
 
 test: setup ## set up, then run the tests and every notebook (PYTEST_ARGS)
 	$(PYTEST) tests $(NOTEBOOK_TESTS) $(PYTEST_ARGS)
+
+test-all: setup ## the same, and each chapter with ten seeds and with every cell run twice: an hour (PYTEST_ARGS)
+	$(PYTEST) tests tests/weekly.py $(NOTEBOOK_TESTS) $(PYTEST_ARGS)
 
 test-matrix: setup ## every notebook, three times over on each of the processor's paths
 	@for capability in default avx2; do for mkl in '' COMPATIBLE; do for threads in 1 2; do for round in 1 2 3; do \

@@ -1,9 +1,10 @@
-"""For all tests: hypothesis tries the same examples in each run, however slow the machine."""
+"""For all tests: hypothesis tries the same examples in each run; no process is left with all of the long ones."""
 
 import signal
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 pytest.register_assert_rewrite("answers")  # so that its assertions say what they compared
 
@@ -11,6 +12,17 @@ settings.register_profile(
     "same every time", derandomize=True, deadline=None, max_examples=25, report_multiple_bugs=False
 )
 settings.load_profile("same every time")
+
+
+class Scheduling(LoadFileScheduling):
+    """A file is tested by one process, but each run of a whole chapter by any: it takes as long as many a file."""
+
+    def _split_scope(self, nodeid):
+        return nodeid if nodeid.startswith(("tests/test_papermill.py", "tests/weekly.py")) else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture

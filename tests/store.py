@@ -18,8 +18,6 @@ import nbformat
 from nbclient import NotebookClient
 from tqdm.std import Bar
 
-from vrnn_tutorial.data import write_atomically
-
 PICTURES = Path(__file__).resolve().parents[1] / "figures" / "widgets"
 VIEW = "application/vnd.jupyter.widget-view+json"
 #: JupyterLab, and HTML exported in its looks, know no alternative text of an output: hence words that all can read.
@@ -59,4 +57,4 @@ def bar(left: dict, progress: dict, right: dict) -> str:
 if __name__ == "__main__":
     for name in sys.argv[1:]:
         print(name, flush=True)
-        write_atomically(Path(name), (nbformat.writes(run(Path(name))) + "\n").encode())
+        nbformat.write(run(Path(name)), name)

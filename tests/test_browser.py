@@ -1,4 +1,4 @@
-"""Chapters 1, 3, 4, 5 and 6 in JupyterLab and a headless Chromium: what a reader sees, moves and stops.
+"""The chapters in JupyterLab and a headless Chromium: what a reader sees, moves and stops.
 
 They are copies, so that nothing here can change the tree. The tests of a class share one run of its chapter; each puts
 the controls where it needs them.
@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ from browser import CHROMIUM, Notebook, chromium, crowding, jupyterlab
 from matplotlib.colors import to_rgb
 from PIL import Image, ImageSequence
 from playwright.sync_api import expect
+from store import PICTURES
 
 from vrnn_tutorial import VRNN, VRNNCell, generate, load_checkpoint
 from vrnn_tutorial.checkpoint import save_checkpoint
@@ -81,17 +83,37 @@ def in_time(times):
     return statistics.median(seconds / crowd for seconds, crowd in times) < 2 * PROMISED
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")), ids=lambda path: path.name)
+def test_in_a_small_window_nothing_scrolls_sideways(desk, path):
+    page, _, address = desk
+    wide = page.viewport_size
+    page.set_viewport_size({"width": 1024, "height": 768})
+    cells = Notebook(page, address, f"notebooks/{path.name}").panel
+    expect(page.locator(".jp-FileBrowser")).to_be_visible()
+    formulas = (
+        sum(cell.source.count("$$") for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown") // 2
+    )
+    expect(cells.locator("mjx-container[display=true]")).to_have_count(formulas)
+    boxes = cells.locator(".jp-CodeCell .cm-scroller, .jp-MarkdownOutput, .jp-OutputArea-output")
+    first_line = "all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText.split('\\n')[0])"
+    scrolling = boxes.evaluate_all(first_line)
+    page.set_viewport_size(wide)
+    assert scrolling == []
+
+
 class Chapter:
-    invitation = "Run this cell to get the sliders"
+    chapter: str
 
     @pytest.fixture(autouse=True)
     def the_console_stays_silent(self, desk):
         yield
         assert desk[1] == []
 
-    def test_opened_and_not_run_it_says_what_to_do(self, opened):
-        expect(opened.panel.get_by_text(self.invitation)).to_have_count(1)
-        expect(opened.panel.locator(".jupyter-widgets")).to_have_count(0)
+    def test_opened_and_not_run_it_shows_pictures_of_its_widgets(self, opened):
+        shown = opened.panel.locator(".jp-OutputArea-output img").evaluate_all("all => all.map(e => e.src)")
+        (picture,) = PICTURES.glob(f"{Path(self.chapter).stem}-*.png")
+        assert f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}" in shown
+        expect(opened.panel.get_by_text(re.compile("Run this cell|(Loading|displaying) widget"))).to_have_count(0)
 
     def test_every_cell_runs_and_none_fails(self, notebook):
         prompts = notebook.prompts()
@@ -187,7 +209,6 @@ class TestChapter3(Pictures):
 
 class TestChapter4(Pictures):
     chapter = "04_training.ipynb"
-    invitation = "Run this cell to watch the picture grow"
 
     def printed(self, cell):
         return cell.locator('[data-mime-type="application/vnd.jupyter.stdout"]').all_inner_texts()

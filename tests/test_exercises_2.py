@@ -6,9 +6,18 @@ import re
 import pytest
 import torch
 from answers import Answers
-from torch.distributions import Laplace, Normal
+from torch.distributions import Laplace, Normal, kl_divergence
 
 from vrnn_tutorial import exercises
+
+
+@pytest.fixture(autouse=True, params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def precision(request):
+    """Of all that a check or an answer makes anew."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(request.param)
+    yield
+    torch.set_default_dtype(before)
 
 
 class TestAnswers(Answers):
@@ -33,9 +42,28 @@ def by_cross_entropy(mean, log_std):
     return ((cross_entropy - entropy) / math.log(2)).mean(0)
 
 
-@pytest.mark.parametrize("number, other", [("2.1", mirrored), ("2.2", by_regression), ("2.3", by_cross_entropy)])
-def test_another_way_to_the_same_is_right(number, other, capsys):
-    exercises.check(number, other)
+def weighted(f, score):
+    return (f @ score**2) / (score @ score)
+
+
+RIGHT = [
+    ("2.1", mirrored),
+    ("2.1", lambda mean, log_scale, uniform: laplace(mean, log_scale, uniform.neg_().add_(1))),
+    ("2.1", lambda mean, log_scale, uniform: mean + log_scale.exp() * laplace(0 * mean, 0 * mean, uniform).detach()),
+    ("2.2", by_regression),
+    ("2.2", lambda f, score: weighted(f, score).item()),
+    ("2.2", lambda f, score: weighted(f, score)[None]),
+    ("2.3", by_cross_entropy),
+    ("2.3", lambda mean, log_std: kl_divergence(Normal(mean, log_std.exp()), Normal(0.0, 1.0)).mean(0) / math.log(2)),
+]
+#: What an answer may be computed in, whatever it is given.
+PRECISIONS = [torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("computed_in", PRECISIONS, ids=["in float32", "in float64"])
+@pytest.mark.parametrize("number, other", RIGHT)
+def test_another_way_to_the_same_is_right(number, other, computed_in, capsys):
+    exercises.check(number, lambda *arguments: other(*(argument.to(computed_in) for argument in arguments)))
     assert f"Exercise {number}: right." in capsys.readouterr().out
 
 
@@ -45,22 +73,42 @@ def nats(mean, log_std):
 
 MISTAKES = [
     ("2.1", lambda m, s, u: Laplace(m, s.exp()).sample(u.shape), "carries no gradient"),
-    ("2.1", lambda m, s, u: Laplace(m, s.exp()).rsample(), "the shape of uniform, (1000,), but has ()"),
+    (
+        "2.1",
+        lambda m, s, u: Laplace(m, s.exp()).rsample(),
+        "z should be one number per value of uniform, (1000,), but its shape is ()",
+    ),
     ("2.1", lambda m, s, u: m - s.exp() * torch.log(u), "should average to the mean, 1, but averages to 1.606"),
     ("2.1", lambda m, s, u: m + s * laplace(0 * m, 0 * s, u), "0.693 wide; it should be 0.841"),
     ("2.1", lambda m, s, u: Normal(m, s.exp()).icdf(u), "0.818 wide; it should be 0.841"),
     ("2.1", lambda m, s, u: laplace(m, s, u.clamp(0.01, 0.99)), "its tails are not a Laplace's"),
     ("2.1", lambda m, s, u: laplace(m, s.detach(), u), "dz/dlog_scale should be z - mean"),
     ("2.1", lambda m, s, u: laplace(m.detach(), s, u), "no gradient of 1 reaches the mean"),
+    ("2.1", lambda m, s, u: laplace(m, s, u).tolist(), "z should be a tensor, but it is of type list"),
+    ("2.1", lambda m, s, u: laplace(m, s, u).sum().item(), "z should be a tensor, but it is of type float"),
+    ("2.1", lambda m, s, u: laplace(m, s, u).view(1000), "fails for another: try an input of shape (12,)"),
+    ("2.1", lambda m, s, u: laplace(m, s, torch.linspace(0.0005, 0.9995, 1000)), "(12,), but its shape is (1000,)"),
+    ("2.1", lambda m, s, u: laplace(m - m.detach() + 1, s, u), "average to the mean, -2, but averages to 1.000"),
+    ("2.1", lambda m, s, u: laplace(m, s - s.detach() - 0.5, u), "it should be 1."),
     ("2.2", lambda f, s: f.mean(), "that is the mean of f. It leaves a variance of 10.5; 9.5 is possible"),
     ("2.2", lambda f, s: (f * s**2).mean(), "do not average to 1"),
     ("2.2", lambda f, s: (f * s).mean(), "is not the best baseline. It leaves a variance of 9.7; 9.5 is possible"),
     ("2.2", lambda f, s: f, "one number for all samples, but yours has shape (100000,)"),
+    ("2.2", lambda f, s: 2, "b = 2.00 is not the best baseline. It leaves a variance of 9.7; 9.5 is"),
+    ("2.2", lambda f, s: [1.75], "a baseline is one number, but yours is a list"),
+    ("2.2", lambda f, s: "seven", "a baseline is one number, but yours is a str"),
+    ("2.2", lambda f, s: (f * s**2).mean() / 4, "b = 0.80 is not the best baseline"),
+    ("2.2", lambda f, s: weighted(f.view(100_000), s), "fails for another: try an input of shape (1000,)"),
     ("2.3", nats, "these are nats"),
     ("2.3", lambda m, s: nats(m, s) * len(m) / math.log(2), "the sum over the batch"),
     ("2.3", lambda m, s: nats(m, s / 2) / math.log(2), "not of the variance"),
     ("2.3", lambda m, s: nats(m, s).sum() / math.log(2), "one number per dimension, (3,), but its shape is ()"),
-    ("2.3", lambda m, s: nats(m, s) * math.log(2), "the second dimension costs 3.752 bits, not 1.803"),
+    ("2.3", lambda m, s: nats(m, s).tolist(), "it should be a tensor, but it is of type list"),
+    ("2.3", lambda m, s: nats(m.T, s.T) / math.log(2), "one number per dimension, (3,), but its shape is (2,)"),
+    ("2.3", lambda m, s: nats(m, s) * len(m) / 2 / math.log(2), "of a batch of shape (5, 4) the second dimension"),
+    ("2.3", lambda m, s: nats(m, s)[:3] / math.log(2), "one number per dimension, (4,), but its shape is (3,)"),
+    ("2.3", lambda m, s: nats(m.view(2, 3), s) / math.log(2), "fails for another: try an input of shape (5, 4)"),
+    ("2.3", lambda m, s: nats(m, s) * math.log(2), "(2, 3) the second dimension costs 3.752 bits, not 1.803"),
 ]
 
 
@@ -68,3 +116,10 @@ MISTAKES = [
 def test_a_mistake_is_named(number, mistake, message):
     with pytest.raises(AssertionError, match=re.escape(message)):
         exercises.check(number, mistake)
+
+
+@pytest.mark.parametrize("thing", [3j, "nats", [1.0, 2.0], (1.0, 2.0, 3.0), {"kl": 1.0}, torch.zeros(5, 5), math])
+@pytest.mark.parametrize("number", ["2.1", "2.2", "2.3"])
+def test_whatever_is_returned_gets_a_sentence(number, thing):
+    with pytest.raises(AssertionError, match=r"^[^\n]*(should be|is) [^\n]*(tensor|number)[^\n]*\.$"):
+        exercises.check(number, lambda *arguments: thing)

@@ -91,7 +91,7 @@ def test_every_figure_is_told_in_words_of_its_own():
             in_words = IN_WORDS.fullmatch(below.source)
             if in_words:
                 assert len(figures) == 1, f"{name(path)} {cell.id}: one figure, one text"
-                assert cell.metadata["alt"] == in_words[1], f"{name(path)} {cell.id}: make notebooks has not seen it"
+                assert cell.metadata.get("alt") == in_words[1], f"{name(path)} {cell.id}: not stored since"
                 told.append(in_words[1])
             elif figures:
                 untold.append(f"{name(path)} {cell.id}")

@@ -165,6 +165,14 @@ def test_the_workflow_runs_make_test_on_the_oldest_python_and_on_a_newer_one():
     assert 0 < job["timeout-minutes"] <= 90
 
 
+def test_another_workflow_runs_everything_each_week():
+    workflow = yaml.load((ROOT / ".github/workflows/weekly.yml").read_text(encoding="utf-8"), yaml.BaseLoader)
+    (job,) = workflow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make test-all"]
+    (day,) = [schedule["cron"].split()[4] for schedule in workflow["on"]["schedule"]]
+    assert day in "0123456"
+
+
 @needs_make
 @pytest.mark.parametrize("beside", [True, False], ids=["with the reference", "without it"])
 def test_ci_run_calls_make_test_and_tells_it_where_the_reference_text_lies(tmp_path, beside):
@@ -277,6 +285,7 @@ def test_set_up_happens_once(checkout):
     ("target", "call"),
     [
         ("test", r"-m pytest .*\btests notebooks --nbval .*--nbval-sanitize-with tests/sanitize\.cfg"),
+        ("test-all", r"-m pytest .*\btests tests/weekly\.py notebooks --nbval .*"),
         ("lab", r"-m jupyterlab --ServerApp\.ip=127\.0\.0\.1 .*/notebooks"),
         ("mutants", r"tests/mutants/run\.py"),
         ("notebooks", r"tests/store\.py notebooks/01_vae\.ipynb notebooks/solutions/01_vae\.ipynb"),

@@ -307,8 +307,85 @@ def test_arrows_cross_no_more_than_they_must(drawing):
 
 def test_a_figure_is_its_callers_alone_so_that_a_notebook_shows_it_once():
     plots.network("generation")
+    plots.unrolled()
+    plots.wirings()
     plots.training_loss([])
     assert plt.get_fignums() == []
+
+
+# The drawings of several steps
+
+
+def links(ax) -> dict[str, set[str]]:
+    """The arrows between nodes, by their colour: from node to node, as written in them. The key is left out."""
+    nodes = {text.get_text().strip("$"): np.array(text.get_position()) for text in ax.texts if "_" in text.get_text()}
+    found = {}
+    for patch in ax.patches:
+        if isinstance(patch, FancyArrowPatch):
+            line, head = patch.get_path().to_polygons(closed_only=False)
+            if head[1][1] > 0.6:
+                ends = [min(nodes, key=lambda node: np.linalg.norm(nodes[node] - end)) for end in (line[0], head[1])]
+                found.setdefault(patch.get_edgecolor(), set()).add(" > ".join(ends))
+    return found
+
+
+def by_net(ax) -> dict[str, set[str]]:
+    """The same by what the key calls each colour."""
+    key = {
+        text.get_text(): patch.get_edgecolor()
+        for text in ax.texts
+        for patch in ax.patches
+        if isinstance(patch, FancyArrowPatch)
+        and abs(patch.get_path().vertices[0] - text.get_position() + [0.8, 0]).max() < 0.01
+    }
+    found = links(ax)
+    assert set(key.values()) == set(found)
+    return {name: found[color] for name, color in key.items()}
+
+
+def over_time(*arrows: str) -> set[str]:
+    return {arrow.format(before=t - 1, t=t) for arrow in arrows for t in (1, 2, 3)}
+
+
+RECURRENCE = over_time("x_{t} > h_{t}", "z_{t} > h_{t}", "h_{before} > h_{t}")
+
+
+def test_the_unrolled_model_and_its_filter_are_wired_as_the_nets_are():
+    model, posterior = map(by_net, plots.unrolled().axes)
+    assert model == {
+        "prior net": over_time("h_{before} > z_{t}"),
+        "decoder net": over_time("h_{before} > x_{t}", "z_{t} > x_{t}"),
+        "RNN net": RECURRENCE,
+    }
+    assert posterior == {
+        "encoder net": over_time("h_{before} > z_{t}", "x_{t} > z_{t}"),
+        "RNN net": RECURRENCE,
+        "a smoother only": {"x_2 > z_1", "x_3 > z_1", "x_3 > z_2"},
+    }
+
+
+def test_the_four_wirings_differ_in_the_decoder_as_their_titles_say():
+    axes = plots.wirings().axes
+    drawn = {ax.texts[0].get_text(): by_net(ax) for ax in axes}
+    decoders = {
+        "old h, this x": {"z_t > x_t", "h_{t-1} > x_t"},
+        "old h, next x": {"z_t > x_{t+1}", "h_{t-1} > x_{t+1}"},
+        "new h, this x": {"z_t > x_t", "h_t > x_t"},
+        "new h, next x": {"z_t > x_{t+1}", "h_t > x_{t+1}"},
+    }
+    assert {title: nets.pop("decoder net") for title, nets in drawn.items()} == decoders
+    for nets in drawn.values():
+        assert nets == {
+            "encoder net": {"x_t > z_t", "h_{t-1} > z_t"},
+            "RNN net": {"x_t > h_t", "z_t > h_t", "h_{t-1} > h_t"},
+        }
+
+
+@pytest.mark.parametrize("make", [plots.unrolled, plots.wirings])
+def test_the_drawings_of_several_steps_can_be_read(make):
+    drawing = Drawing(make())
+    assert len(drawing.texts) > 25
+    assert_readable(drawing)
 
 
 # The losses
@@ -427,7 +504,7 @@ def two_histories(tmp_path, monkeypatch):
     return paths
 
 
-NAMES = ["network-generation.png", "network-training.png", "training-loss.png"]
+NAMES = ["network-generation.png", "network-training.png", "unrolled.png", "wirings.png", "training-loss.png"]
 
 
 def test_the_same_bytes_every_time_whatever_style_the_reader_has_set(tmp_path, two_histories):
@@ -447,7 +524,9 @@ def test_the_same_bytes_every_time_whatever_style_the_reader_has_set(tmp_path, t
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: plots.network("training"), lambda: plots.training_loss(HISTORIES)], ids=["network", "loss"]
+    "make",
+    [lambda: plots.network("training"), plots.unrolled, plots.wirings, lambda: plots.training_loss(HISTORIES)],
+    ids=["network", "unrolled", "wirings", "loss"],
 )
 def test_a_notebook_in_a_dark_style_shows_the_same_picture(make):
     def pixels() -> np.ndarray:
@@ -462,7 +541,7 @@ def test_a_notebook_in_a_dark_style_shows_the_same_picture(make):
 
 def test_the_loss_figure_waits_for_both_histories(tmp_path, two_histories):
     two_histories[1].unlink()
-    assert [path.name for path in plots.save_figures(tmp_path)] == NAMES[:2]
+    assert [path.name for path in plots.save_figures(tmp_path)] == NAMES[:-1]
 
 
 def test_the_committed_pictures_are_what_the_code_draws(tmp_path):

@@ -60,7 +60,7 @@ def check_3_1(kl_bits) -> str:
             "this is KL(prior || posterior): exchange them."
         )
         assert not _close(bits, kl_divergence(q, Normal(0.0, 1.0)).sum(-1) / math.log(2)), (
-            "this is the KL from a standard normal, as in the VAE; a VRNN's prior has a mean and a deviation of its own."
+            "this is the KL from a standard normal, as in the VAE; a VRNN's prior has a mean and deviation of its own."
         )
         assert not _close(bits, nats.sum(-1)), "these are nats; a bit is log 2 nats."
         assert not _close(bits, nats.mean(-1) / math.log(2)), (
