@@ -220,18 +220,19 @@ class TestChapter4(Pictures):
         return np.flatnonzero((abs(distance) < 0.1).all(2).any(0)).max(initial=0)
 
     def test_its_picture_grows_and_a_run_that_the_reader_stops_goes_on_without_loss(self, notebook):
-        run, *afterwards = map(notebook.cell, ("folder = Path(out", "gapless =", "check = min"))
-        whole, picture, reach = list(map(self.printed, afterwards)), self.seen(notebook), self.reach(notebook)
-        notebook.run(notebook.cell("records = []"))
+        cells = [*map(notebook.cell, ("if len(records) <", "gapless =", "check = min"))]
+        run = cells[0]
+        whole, picture, reach = list(map(self.printed, cells)), self.seen(notebook), self.reach(notebook)
+        notebook.run(notebook.cell("folder = Path(out"))
         notebook.run(run, until=r"\[\*\]")
         notebook.until(lambda: self.reach(notebook) < reach, "a new curve")
         begun = self.reach(notebook)
         notebook.until(lambda: begun < self.reach(notebook) < reach, "a longer curve")
         notebook.page.get_by_role("button", name="Interrupt the kernel").click()
         expect(run.locator(STDERR)).to_contain_text("KeyboardInterrupt")
-        for cell in afterwards:
+        for cell in cells:
             notebook.run(cell)
-        assert list(map(self.printed, afterwards)) == whole
+        assert list(map(self.printed, cells)) == whole
         notebook.until(lambda: self.seen(notebook) == picture, "the whole run's picture")
 
 

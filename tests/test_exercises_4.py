@@ -146,15 +146,15 @@ MISTAKES = [
     ("4.3", lambda q: (q.diagonal() - q.logsumexp(1)).mean(), "not their sum"),
     ("4.3", lambda q: (q.diagonal() - q.logsumexp(0) + math.log(3)).mean(), "over a row, not a column"),
     ("4.3", lambda q: (q.diagonal() - q.mean(1)).mean(), "the log of the mean"),
-    ("4.3", lambda q: q.diagonal() - q.logsumexp(1) + math.log(3), "one number, the mean over i"),
+    ("4.3", lambda q: q.diagonal() - q.logsumexp(1) + math.log(3), "one number, a mean over i"),
     ("4.3", lambda q: (q.diagonal() - q.logsumexp(1) + math.log(3)).mean() / math.log(2), "these are bits"),
     ("4.3", lambda q: (q.diagonal() - q.exp().mean(1).log()).mean(), "stay in logs"),
     ("4.3", lambda q: (q.diagonal() - q.logsumexp(1) + math.log(3)).mean(), "right for N = 3, wrong for N = 2"),
     ("4.3", lambda q: (q.diagonal() - q.logsumexp(1) + math.log(len(q))).sum(), "the sum over i"),
     ("4.3", lambda q: -(q.diagonal() - q.logsumexp(1) + math.log(len(q))).mean(), "the sign is turned round"),
     ("4.3", lambda q: q.diagonal().mean(), "here it is 0.608 nats, not 1.133"),
-    ("4.3", lambda q: "much", "one number, not of type str"),
-    ("4.3", lambda q: q.diagonal().tolist(), "one number, not of type list"),
+    ("4.3", lambda q: "much", "a mean over i, not of type str"),
+    ("4.3", lambda q: q.diagonal().tolist(), "a mean over i, not of type list"),
     ("4.3", lambda q: q, "not of shape (3, 3)"),
 ]
 

@@ -11,6 +11,15 @@ from vrnn_tutorial import exercises
 from vrnn_tutorial.evaluation import entropy
 
 
+@pytest.fixture(autouse=True, params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def precision(request):
+    """Of all that a check or an answer makes anew."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(request.param)
+    yield
+    torch.set_default_dtype(before)
+
+
 class TestAnswers(Answers):
     notebook = "05_generation.ipynb"
 
@@ -40,7 +49,26 @@ def by_masking(probabilities, mass):
     return kept / kept.sum()
 
 
-@pytest.mark.parametrize("number, other", [("5.1", by_stepping), ("5.2", by_a_fine_grid), ("5.3", by_masking)])
+def by_counting(probabilities, mass):
+    ordered = probabilities.sort(descending=True)
+    last = (ordered.values.cumsum(0) >= mass).nonzero()[0].item()
+    kept = torch.zeros_like(probabilities)
+    kept[ordered.indices[: last + 1]] = ordered.values[: last + 1]
+    return (kept / kept.sum()).float()
+
+
+RIGHT = [
+    ("5.1", by_stepping),
+    ("5.1", lambda cell, codes, noise: by_stepping(cell, codes, noise).float()),
+    ("5.2", by_a_fine_grid),
+    ("5.2", lambda logits, nats: bisected(lambda t: entropy(logits.float(), t).mean(), nats)),
+    ("5.2", lambda logits, nats: torch.tensor([bisected(lambda t: entropy(logits, t).mean(), nats)])),
+    ("5.3", by_masking),
+    ("5.3", by_counting),
+]
+
+
+@pytest.mark.parametrize("number, other", RIGHT)
 def test_another_way_to_the_same_is_right(number, other, capsys):
     exercises.check(number, other)
     assert f"Exercise {number}: right." in capsys.readouterr().out
@@ -66,6 +94,12 @@ def too_few(p, mass):
     return kept / kept.sum()
 
 
+def one_too_many(p, mass):
+    ordered, codes = p.sort(descending=True)
+    kept = torch.zeros_like(p).scatter(0, codes, ordered * (ordered.cumsum(0) - ordered <= mass))
+    return kept / kept.sum()
+
+
 MISTAKES = [
     ("5.1", lambda c, x, n: reading(c, x, n, z=lambda c, x, h, n: c.prior(h).rsample(n)), "z comes from the prior"),
     (
@@ -81,7 +115,8 @@ MISTAKES = [
     ("5.1", lambda c, x, n: reading(c, x[:-1], n), "the last character of the prime is still to be read"),
     ("5.1", lambda c, x, n: reading(c, x[1:], n), "the first character of the prime has been left out"),
     ("5.1", lambda c, x, n: c(x[-1:], noise=n[-1]).state, "each step starts from zeros"),
-    ("5.1", lambda c, x, n: reading(c, x, n)[0], "shape (1, 6), but has (6,)"),
+    ("5.1", lambda c, x, n: reading(c, x, n)[0], "(1, 6), but its shape is (6,)"),
+    ("5.1", lambda c, x, n: "ROMEO:", "the state should be a tensor, but it is of type str"),
     ("5.2", lambda a, n: bisected(lambda t: entropy(a, t).mean() / math.log(2), n), "for this many bits"),
     ("5.2", lambda a, n: 1 / bisected(lambda t: entropy(a, t).mean(), n), "the temperature divides the logits"),
     ("5.2", lambda a, n: bisected(lambda t: entropy((a / t).softmax(-1).mean(0).log()), n), "the mean distribution"),
@@ -91,14 +126,22 @@ MISTAKES = [
         "for 1.3 nats you say",
     ),
     ("5.2", lambda a, n: bisected(lambda t: entropy(a, t).mean(), n, 0.2, 2), "for 0.2 nats you say"),
+    ("5.2", lambda a, n: bisected(lambda t: entropy(a, t).mean(), n, 0.01, 2), "higher, outside of where you look"),
+    ("5.2", lambda a, n: bisected(lambda t: entropy(a, t).mean(), n, 0.01, 5), "for 3.2 nats you say 5.000"),
+    ("5.2", lambda a, n: bisected(lambda t: entropy(a, t).mean(), n, 0.3, 100), "lower, outside of where you look"),
+    ("5.2", lambda a, n: 1.0, "the one that is sought is lower."),
     ("5.2", lambda a, n: float("inf"), "finite and above zero, not inf"),
+    ("5.2", lambda a, n: torch.ones(40), "one number, a temperature, not of shape (40,)"),
+    ("5.2", lambda a, n: "warm", "one number, a temperature, not of type str"),
     ("5.3", too_few, "0.4 + 0.25 is not 0.7 yet"),
     ("5.3", lambda p, m: by_masking(p, m) * 0.85, "divide by their sum"),
     ("5.3", sorted_only, "these are sorted"),
     ("5.3", lambda p, m: p * (p > 1 - m) / p[p > 1 - m].sum(), "you make [0.0, 1.0, 0.0, 0.0, 0.0]"),
-    ("5.3", lambda p, m: by_masking(p, m)[by_masking(p, m) > 0], "has (3,)"),
+    ("5.3", lambda p, m: by_masking(p, m)[by_masking(p, m) > 0], "(5,), but its shape is (3,)"),
+    ("5.3", lambda p, m: by_masking(p, m).tolist(), "should be a tensor, but it is of type list"),
+    ("5.3", one_too_many, "0.5 + 0.25 is 0.75 already"),
     ("5.3", lambda p, m: by_masking(p, min(m, 0.9)), "with mass 1 all the codes"),
-    ("5.3", lambda p, m: by_masking(p, max(m, 0.5)), "the likeliest code alone"),
+    ("5.3", lambda p, m: by_masking(p, max(m, 0.6)), "the likeliest code alone"),
 ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -39,9 +40,13 @@ def test_a_command_in_the_prose_names_parameters_that_exist():
         assert given and set(given) <= set(papermill.inspect_notebook(NOTEBOOKS / notebook)), command
 
 
-def test_training_on_a_text_of_the_readers_own(tmp_path):
-    text = tmp_path / "letters.txt"
-    text.write_text("Dear Anna,\nthe roses are out, and so is the cat.\n" * 200)
+@pytest.fixture
+def text(tmp_path):
+    (tmp_path / "letters.txt").write_text("Dear Anna,\nthe roses are out, and so is the cat.\n" * 200)
+    return tmp_path / "letters.txt"
+
+
+def test_training_on_a_text_of_the_readers_own(text, tmp_path):
     parameters = {
         "text": str(text),
         "updates": 3,
@@ -58,7 +63,7 @@ def test_training_on_a_text_of_the_readers_own(tmp_path):
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     assert len(history["reconstruction"]) == 3 and history["seed"] == 1
     assert "batch_size=4, length=20" in history["corpus"]
-    assert [entry["update"] for entry in history["validation"]] == [0, 1, 2, 3]
+    assert [entry["update"] for entry in history["validation"]] == [0, 3]
 
 
 @pytest.mark.parametrize("seed", (1, 2))  # with 0 nbval runs it; tests/weekly.py has more
@@ -66,3 +71,113 @@ def test_training_on_a_text_of_the_readers_own(tmp_path):
 def test_another_seed_bears_out_what_a_chapter_asserts(tmp_path, path, seed):
     assert "seed" in papermill.inspect_notebook(path)
     papermill.execute_notebook(path, tmp_path / "out.ipynb", {"seed": seed}, cwd=tmp_path, progress_bar=False)
+
+
+# A run of chapter 4, stopped and taken up again
+
+
+#: As the stop button does: after the record of this update,
+STOP = """
+import signal
+
+def stop(records):
+    if len(records) == {update}:
+        signal.raise_signal(signal.SIGINT)
+
+chart.update = stop
+"""
+GO_ON = "del chart.update"
+#: and in the midst of the second validation, that of update 3.
+STOP_VALIDATION = """
+import signal
+from vrnn_tutorial import training
+
+def stopped(*arguments, **options):
+    if records:
+        training.evaluate = evaluate
+        signal.raise_signal(signal.SIGINT)
+    return evaluate(*arguments, **options)
+
+evaluate, training.evaluate, run["evaluate_every"] = training.evaluate, stopped, 3
+"""
+RUN = ["imports", "parameters", "setup", "loop", "loop-equal", "draw", "run", "chart"]
+AFTERWARDS = ["resume", "live-picture", "resume-equal", "unigram"]
+
+
+@pytest.fixture
+def chapter_4(text, monkeypatch):
+    """Runs these of its cells, in this order, in one kernel: what each printed. What is no cell's id is a cell itself.
+
+    A cell whose id bears a ! ends in KeyboardInterrupt, and no other in an error.
+    """
+    monkeypatch.chdir(text.parent)
+    notebook = nbformat.read(NOTEBOOKS / "04_training.ipynb", as_version=4)
+    sources = {cell.id: cell.source for cell in notebook.cells}
+
+    def run(names, **parameters):
+        given = {"text": str(text), "updates": 12, "batch_size": 4, "length": 20} | parameters
+        set_parameters = "\n".join(f"{name} = {value!r}" for name, value in given.items())
+        notebook.cells = []
+        for name in names:
+            cell = nbformat.v4.new_code_cell(sources.get(name.removesuffix("!"), name))
+            cell.source += f"\n{set_parameters}" if name == "parameters" else ""
+            cell.metadata["tags"] = ["raises-exception"] if name.endswith("!") else []
+            notebook.cells.append(cell)
+        NotebookClient(notebook, timeout=300).execute()
+        printed = {}
+        for name, cell in zip(names, notebook.cells, strict=True):
+            errors = [output.ename for output in cell.outputs if output.output_type == "error"]
+            assert errors == (["KeyboardInterrupt"] if name.endswith("!") else []), name
+            printed[name] = "".join(o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout")
+        return printed
+
+    return run
+
+
+def history(folder):
+    return json.loads((folder / "history.json").read_text())
+
+
+def whole(folder, printed, updates=12):
+    """The folder holds that many updates and nothing twice, and what was printed afterwards says so."""
+    told = history(folder)
+    taken = [entry["update"] for entry in told["validation"]]
+    assert len(told["reconstruction"]) == updates and taken == sorted(set(taken)) and taken[-1] == updates
+    assert printed["resume"] == f"updates 1 to {updates} without a gap: True\n"
+    assert "the same losses to the last digit" in printed["resume-equal"]
+
+
+def test_a_reader_who_presses_stop_runs_the_cell_again_in_the_same_folder(chapter_4, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the notebook makes a folder
+    printed = chapter_4([*RUN, STOP.format(update=3), "live!", GO_ON, "live", *AFTERWARDS])
+    [folder] = (path.parent for path in tmp_path.rglob("history.json"))
+    whole(folder, printed)
+    assert printed["live"].startswith("left after update 4 of 12\n")
+
+
+def test_a_reader_who_stops_the_first_cell_may_go_on_with_the_next(chapter_4, tmp_path):
+    printed = chapter_4([*RUN, STOP.format(update=2), "live!", GO_ON, *AFTERWARDS], out=str(tmp_path / "run"))
+    whole(tmp_path / "run", printed)
+
+
+def test_a_validation_that_was_stopped_is_made_up_for(chapter_4, tmp_path):
+    """The record of its update comes once more then, and takes its place."""
+    printed = chapter_4([*RUN, STOP_VALIDATION, "live!", "live", *AFTERWARDS], out=str(tmp_path / "run"))
+    whole(tmp_path / "run", printed)
+    assert [entry["update"] for entry in history(tmp_path / "run")["validation"]] == [0, 3, 6, 9, 12]
+
+
+def test_a_run_that_is_kept_is_there_when_the_chapter_is_run_again(chapter_4, tmp_path):
+    """Complete, it is shown; given more updates than before, it goes on."""
+    out = tmp_path / "run"
+    for _ in range(2):
+        whole(out, chapter_4([*RUN, "live", *AFTERWARDS], out=str(out)))
+    before = history(out)
+    whole(out, chapter_4([*RUN, "live", *AFTERWARDS], out=str(out), updates=20), updates=20)
+    assert history(out)["reconstruction"][:12] == before["reconstruction"]
+
+
+def test_a_run_that_was_stopped_goes_on_when_the_chapter_is_run_again(chapter_4, tmp_path):
+    chapter_4([*RUN, STOP.format(update=3), "live!"], out=str(tmp_path / "run"))
+    assert len(history(tmp_path / "run")["reconstruction"]) == 3
+    whole(tmp_path / "run", chapter_4([*RUN, "live", *AFTERWARDS], out=str(tmp_path / "run")))

@@ -133,7 +133,10 @@ def check_4_3(information) -> str:
     def told(log_q):
         return (log_q.diagonal() - (log_q.logsumexp(1) - math.log(len(log_q)))).mean()
 
-    nats, wanted = _number(information(log_q.clone())), told(log_q)
+    def answer(log_q):
+        return number(information(log_q.clone()), "mean over i")
+
+    nats, wanted = answer(log_q), told(log_q)
     transposed = told(log_q.T)
     assert not same(nats, 3 * wanted), "this is the sum over i; it should be the mean."
     assert not same(nats, -wanted), "the sign is turned round: what z tells is never negative on average."
@@ -143,17 +146,17 @@ def check_4_3(information) -> str:
     assert not same(nats, of_logs), "this is the mean of the logs; the aggregate is the log of the mean."
     assert not same(nats, wanted / math.log(2)), "these are bits; a bit is log 2 nats."
     assert same(nats, wanted), f"here it is {wanted:.3f} nats, not {nats:.3f}."
-    low = _number(information(log_q - 1000))
+    low = answer(log_q - 1000)
     assert same(low, wanted), "densities as small as exp(-1000) vanish: stay in logs, with logsumexp."
     for n in (2, 5):
         single = torch.randn(n, n, generator=torch.Generator().manual_seed(n))
-        assert same(_number(information(single.clone())), told(single)), f"right for N = 3, wrong for N = {n}."
+        assert same(answer(single), told(single)), f"right for N = 3, wrong for N = {n}."
     return "With N data it is at most log N, when each z tells its x apart from all others; and 0 when z tells nothing."
 
 
-def _number(answer) -> torch.Tensor:
+def number(answer, what: str) -> torch.Tensor:
     """The one number that is the answer, in float64."""
-    assert isinstance(answer, SupportsFloat), f"it should be one number, not of type {type(answer).__name__}."
+    assert isinstance(answer, SupportsFloat), f"it should be one number, a {what}, not of type {type(answer).__name__}."
     shape = tuple(getattr(answer, "shape", ()))
-    assert math.prod(shape) == 1, f"it should be one number, the mean over i, not of shape {shape}."
+    assert math.prod(shape) == 1, f"it should be one number, a {what}, not of shape {shape}."
     return torch.tensor(float(answer), dtype=torch.float64)
