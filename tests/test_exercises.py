@@ -58,7 +58,7 @@ def test_a_wrong_answer_fails_its_cell_in_a_kernel():
 
 
 UNREADABLE = [
-    ("1.3", "lambda w: 0.5", "a float came back"),
+    ("1.3", "lambda w: 0.5", "of type float"),
     ("1.2", "lambda m, s: [m]", "not 1"),
     ("4.2", "lambda m, o, x, s, c: o.step()", "fails before"),
 ]
