@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import nbformat
+from store import IN_WORDS
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-NOTEBOOKS = sorted((ROOT / "notebooks").rglob("[0-9]*.ipynb"))  # with the solutions
+NOTEBOOKS = [*CHAPTERS, *sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))]
 PAGES = [ROOT / "README.md", ROOT / "data" / "README.md"]
 IN_NUMBERS = re.compile(r"(?<![\w.])([-−]?)(\d{1,3}(?:,\d{3})+|\d[\d_]*)((?:\.\d+)?(?:[eE][-+]?\d+)?)(?!\w|\.\d)")
 
@@ -39,6 +40,8 @@ def sections(path):
 def divided(cells):
     found = [Section("")]
     for cell in cells:
+        if IN_WORDS.fullmatch(cell.source):
+            continue  # what is read off a picture is rounded by the eye
         if cell.cell_type == "code":
             found[-1].parts.append(cell)
             continue
