@@ -22,11 +22,11 @@ PYTEST := $(VENV_PYTHON) -m pytest -n logical --dist loadfile
 NOTEBOOK_TESTS := notebooks --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/sanitize.cfg
 
 # Several threads would only get in the way of the processes beside them.
-test test-all notebooks: export OMP_NUM_THREADS := 1
+test test-all notebooks records: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test test-all test-matrix mutants notebooks figures lint format clean
+.PHONY: help setup lab test test-all test-matrix mutants notebooks records figures lint format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,9 @@ mutants: setup ## break the code in known ways and check that the tests notice
 
 notebooks: setup ## run notebooks and store what they gave (NOTEBOOKS)
 	$(VENV_PYTHON) tests/store.py $(NOTEBOOKS)
+
+records: setup ## record anew what the figures of the notebooks show
+	$(VENV_PYTHON) tests/records.py
 
 figures: setup ## draw every figure anew
 	$(VENV_PYTHON) -m vrnn_tutorial figures
