@@ -22,7 +22,7 @@ PYTEST := $(VENV_PYTHON) -m pytest -n logical --dist loadfile
 NOTEBOOK_TESTS := notebooks --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/sanitize.cfg
 
 # Several threads would only get in the way of the processes beside them.
-test test-all notebooks: export OMP_NUM_THREADS := 1
+test test-all notebooks records: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -58,6 +58,7 @@ notebooks: setup ## run notebooks and store what they gave (NOTEBOOKS)
 
 records: setup ## write anew what the tests hold the notebooks to; read the difference before you commit it
 	$(VENV_PYTHON) tests/outlines.py
+	$(VENV_PYTHON) tests/records.py
 
 figures: setup ## draw every figure anew
 	$(VENV_PYTHON) -m vrnn_tutorial figures

@@ -18,7 +18,8 @@ class Scheduling(LoadFileScheduling):
     """A file is tested by one process, but each run of a whole chapter by any: it takes as long as many a file."""
 
     def _split_scope(self, nodeid):
-        return nodeid if nodeid.startswith(("tests/test_papermill.py", "tests/weekly.py")) else nodeid.split("::")[0]
+        alone = ("tests/test_figures.py", "tests/test_papermill.py", "tests/weekly.py")
+        return nodeid if nodeid.startswith(alone) else nodeid.split("::")[0]
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -1,13 +1,14 @@
 """What a figure shows, as lines that a person can read in a diff.
 
 Strings stand in quotes, counts are whole numbers, and what was measured has a decimal point and four digits, counted
-from the span of its axis (on a logarithmic axis: its own). So `records` knows what must be the same, and how close is
-close enough. Up to eight numbers are all there; of more their count, least, greatest, mean and deviation, and the means
+from the span of its axis (on a logarithmic axis: three of its own). So `records` knows what must be the same, and how
+close is close enough. Up to eight numbers are all there; of more their count, least, greatest, mean and deviation, and the means
 of eight equal parts in their order, which tell a curve's shape, and which no single rounding error moves.
 """
 
 import json
 import math
+import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.collections import Collection
+from matplotlib.collections import Collection, PathCollection
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -41,12 +42,13 @@ def quoted(value) -> str:
 
 
 def number(value: float, span: float | None) -> str:
-    """Four digits of the span; of a value far beyond it, and where it is None of any, four digits of its own."""
-    scale = abs(value) if span is None else max(span, abs(value) / 1000)
+    """Four digits of the span, a value far beyond it four of its own; where there is no span, three of its own."""
+    digits, scale = (2, abs(value)) if span is None else (3, max(span, abs(value) / 1000))
     if not np.isfinite(scale):
         return quoted(value)
     exponent = math.floor(math.log10(scale)) if scale else 0
-    return f"{value:#.{3 - exponent}f}" if -4 < exponent < 4 else f"{value / 10.0**exponent:.3f}e{exponent}"
+    decimals = digits - exponent
+    return f"{value:#.{decimals}f}" if 0 <= decimals < 7 else f"{value / 10.0**exponent:.{digits}f}e{exponent}"
 
 
 def numbers(values, span: float | None) -> str:
@@ -96,19 +98,29 @@ def look(artist: Artist) -> str:
     return face + f" edge {edge}" * (edge not in ("none", face)) + " dashed" * dashed + (artist.get_hatch() or "")
 
 
+def entries(legend: Legend) -> list[tuple[str, str]]:
+    """How each sign looks, and what it stands for."""
+    return [(look(sign), text.get_text()) for sign, text in zip(legend.legend_handles, legend.get_texts())]
+
+
+def opaque(look: str) -> str:
+    return re.sub(r"(#\w{6})\w\w", r"\1", look)
+
+
 class Panel:
     """Axes, with the legends that speak of them."""
 
     def __init__(self, ax: Axes, legends: list[Legend]):
         self.ax = ax
-        self.signs = [(look(sign), text.get_text()) for legend in legends for sign, text in entries(legend)]
+        self.signs = [entry for legend in legends for entry in entries(legend)]
         self.labels = {part: held.get_label() for held in ax.containers for part in held.get_children()}
 
     def called(self, artist: Artist) -> str:
         """What the legends call it: by its sign; by its own label, too, where signs are alike or of another kind."""
-        label, texts = self.labels.get(artist, artist.get_label()), [text for _, text in self.signs]
-        alike = [text for sign, text in self.signs if sign == look(artist)]
-        if label in (alike or texts):
+        label, looks = self.labels.get(artist, artist.get_label()), look(artist)
+        alike = [text for sign, text in self.signs if sign == looks]
+        alike = alike or [text for sign, text in self.signs if opaque(sign) == opaque(looks)]
+        if label in (alike or [text for _, text in self.signs]):
             alike = [label]
         return "".join(f" = {quoted(text)}" for text in alike)
 
@@ -157,15 +169,15 @@ class Panel:
         return {"x": x, "y": y, "width": ([box.width], x[1]), "height": ([box.height], y[1])}
 
     def collection(self, collection: Collection) -> Columns:
-        outlines, columns = collection.get_paths(), {}
-        if any(collection.get_transform().contains_branch_seperately(self.ax.transData)):
-            columns |= self.at(Path.make_compound_path(*outlines).vertices, collection.get_transform())
-        else:  # the same shape at many places
-            columns |= self.at(collection.get_offsets(), collection.get_offset_transform())
+        outlines = collection.get_paths()
+        if isinstance(collection, Quiver | PathCollection):  # the same at many places
+            columns = self.at(collection.get_offsets(), collection.get_offset_transform())
             if isinstance(collection, Quiver):
                 columns |= {"u": own(collection.U), "v": own(collection.V)}
             else:
                 columns |= {"sizes": own(collection.get_sizes()), "shape": own(outlines[0].vertices.mean(0))}
+        else:
+            columns = self.at(Path.make_compound_path(*outlines).vertices, collection.get_transform())
         if collection.get_array() is not None:
             span = np.diff(collection.get_clim())[0]
             columns |= {"colours": (collection.get_clim(), span), "values": (collection.get_array(), span)}
@@ -201,14 +213,12 @@ class Panel:
                     places = (f"{name} {numbers(*values)}" for name, values in self.columns(artist).items())
                     yield f"{head} {text}, {', '.join(places)}"
                 continue
-            yield " ".join([head, *texts]) if texts else head
             columns = [self.columns(artist) for artist in artists]
+            if not any(np.size(values) for values, _ in columns[0].values()):
+                continue  # nothing but a sign for a legend
+            yield " ".join([head, *texts]) if texts else head
             for name, (_, span) in columns[0].items():
                 yield f"  {name} {numbers(np.ma.concatenate([np.ravel(each[name][0]) for each in columns]), span)}"
-
-
-def entries(legend: Legend) -> list[tuple[Artist, Text]]:
-    return [(sign, text) for sign, text in zip(legend.legend_handles, legend.get_texts()) if sign is not None]
 
 
 def of_axis(axis: Axis, shown: bool) -> str:
@@ -237,7 +247,7 @@ def of_axes(ax: Axes, legends: list[Legend]) -> list[str]:
     ground = colours(ax.get_facecolor())
     lines += [f"ground {ground}"] * (ax.axison and ground != "#ffffff")
     for legend in legends:
-        signs = ", ".join(f"{quoted(text.get_text())} {look(sign)}" for sign, text in entries(legend))
+        signs = ", ".join(f"{quoted(text)} {sign}" for sign, text in entries(legend))
         lines.append(f"legend {quoted(legend.get_title().get_text())}: {signs}")
     if hasattr(ax, "_colorbar"):
         return [f"colour bar {ax._colorbar.cmap.name}", *lines[1:]]

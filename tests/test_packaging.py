@@ -1,5 +1,6 @@
 """What the packaging files promise one another, and that `make` keeps its promises."""
 
+import json
 import os
 import re
 import shutil
@@ -289,6 +290,7 @@ def test_set_up_happens_once(checkout):
         ("lab", r"-m jupyterlab --ServerApp\.ip=127\.0\.0\.1 .*/notebooks"),
         ("mutants", r"tests/mutants/run\.py"),
         ("notebooks", r"tests/store\.py notebooks/01_vae\.ipynb notebooks/solutions/01_vae\.ipynb"),
+        ("records", r"tests/records\.py"),
         ("figures", r"-m vrnn_tutorial figures"),
     ],
 )
@@ -422,3 +424,8 @@ def test_every_mutant_still_applies():
     for patch in patches:
         applied = subprocess.run(["git", "apply", "--check", patch], cwd=ROOT, capture_output=True, text=True)
         assert applied.returncode == 0, f"{patch.name}: {applied.stderr}"
+    faults = tomllib.loads((ROOT / "tests" / "mutants" / "notebooks.toml").read_text(encoding="utf-8"))
+    for name, fault in faults.items():
+        notebook = json.loads((ROOT / "notebooks" / f"{fault['notebook']}.ipynb").read_text(encoding="utf-8"))
+        (source,) = ("".join(cell["source"]) for cell in notebook["cells"] if cell["id"] == fault["cell"])
+        assert source.count(fault["old"]) == 1, f"{name}: {fault['cell']} no longer holds {fault['old']!r} once"

@@ -1,7 +1,7 @@
-"""Do the tests notice? Each patch here breaks the module as a tired person might; the tests must then fail.
+"""Do the tests notice? Each mutant breaks module or notebooks as a tired person might; the tests must then fail.
 
-    python tests/mutants/run.py             all patches, one after the other (make mutants)
-    python tests/mutants/run.py -j 2 07 31  two at a time, and only the patches whose names start with 07 or 31
+    python tests/mutants/run.py             all mutants, one after the other (make mutants)
+    python tests/mutants/run.py -j 2 07 31  two at a time, and only those whose names start with 07 or 31
 
 A patch is `NN-name.patch`: comment lines that say what is wrong and what a user would suffer, one line that names the
 test files to run, and a small unified diff with a line or two of context (`git diff -U1`):
@@ -12,16 +12,18 @@ test files to run, and a small unified diff with a line or two of context (`git 
     +++ b/vrnn_tutorial/gaussian.py
     @@ ...
 
-Numbers only order the table: 01 to 52 the model core, 53 on training, generation, evaluation and data.
+Numbers only order the table: 01 to 52 the model core, 53 on training, generation, evaluation and data. What is wrong in
+a notebook is an entry of notebooks.toml: a cell, the string in it that is replaced, and by what.
 
-Package, tests, pyproject.toml and data are copied to a temporary folder, the patch is applied there and nowhere else,
-and the named files run there until the first failure. A mutant is *killed* if a test fails on an assertion. It
-*survived* if all tests pass; and nothing is proved, which counts as a failure too, if the patch no longer applies, if
-a test breaks down for another reason (a syntax error kills nothing), or if the tests fail without any patch, which is
+Package, tests, notebooks, pyproject.toml and data are copied to a temporary folder, the mutant is made there and
+nowhere else, and the named files run there until the first failure. It is *killed* if a test fails on an assertion. It
+*survived* if all tests pass; and nothing is proved, which counts as a failure too, if it can no longer be made, if a
+test breaks down for another reason (a syntax error kills nothing), or if the tests fail without any mutant, which is
 tried first. Exit status 0: all killed; 1: not.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import re
@@ -30,14 +32,19 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "mutants", "latent")  # no unit test reads chapter 6's checkpoints
+LATENT = "data/checkpoints/latent"  # large, and never changed: a link will do
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "mutants", "latent")
 #: Each attempt is a fork of a process that has the large packages loaded already, and nothing of ours.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["torch._dynamo", "scipy.stats", "hypothesis", "pytest", "safetensors.torch"])
@@ -45,30 +52,43 @@ PROCESSES.set_forkserver_preload(["torch._dynamo", "scipy.stats", "hypothesis", 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="only patches whose names start so (default: all)")
+    parser.add_argument("names", nargs="*", help="only mutants whose names start so (default: all)")
     parser.add_argument("-j", type=int, default=1, metavar="N", help="mutants tried at a time (default: 1)")
     arguments = parser.parse_args()
-    patches = [p for p in sorted(HERE.glob("*.patch")) if p.name.startswith(tuple(arguments.names) or "")]
-    if not patches:
-        parser.error("no such patch")
-    width = max(len(patch.stem) for patch in patches)
+    mutants = [mutant for mutant in all_mutants() if mutant.name.startswith(tuple(arguments.names) or "")]
+    if not mutants:
+        parser.error("no such mutant")
+    width = max(len(mutant.name) for mutant in mutants)
     started = time.perf_counter()
-    unpatched = attempt(None, sorted({name for patch in patches for name in tests_of(patch)}))
-    if unpatched[0] != "survived":
-        print(f"Without any patch the tests fail already, so they would prove nothing: {unpatched[1]}")
+    named = sorted({name for mutant in mutants for name in mutant.tests})
+    unbroken = attempt(Mutant("unbroken", named, lambda folder: None))
+    if unbroken[0] != "survived":
+        print(f"Without any mutant the tests fail already, so they would prove nothing: {unbroken[1]}")
         return 1
-    print(f"{'unpatched':{width}}  all tests pass", flush=True)
+    print(f"{'unbroken':{width}}  all tests pass", flush=True)
     spared = []
     with ThreadPoolExecutor(arguments.j) as pool:
-        for patch, (verdict, why) in zip(patches, pool.map(attempt, patches, map(tests_of, patches)), strict=True):
-            print(f"{patch.stem:{width}}  {verdict if verdict == 'killed' else verdict.upper()}  {why}", flush=True)
+        for mutant, (verdict, why) in zip(mutants, pool.map(attempt, mutants), strict=True):
+            print(f"{mutant.name:{width}}  {verdict if verdict == 'killed' else verdict.upper()}  {why}", flush=True)
             if verdict != "killed":
-                spared.append(patch.stem)
-    killed = len(patches) - len(spared)
-    print(f"{killed} of {len(patches)} mutants killed in {time.perf_counter() - started:.0f} s")
+                spared.append(mutant.name)
+    killed = len(mutants) - len(spared)
+    print(f"{killed} of {len(mutants)} mutants killed in {time.perf_counter() - started:.0f} s")
     if spared:
         print(f"Not killed: {', '.join(spared)}")
     return 1 if spared else 0
+
+
+class Mutant(NamedTuple):
+    name: str
+    tests: list[str]
+    make: Callable[[str], str | None]  # in a copy of the project; says why it cannot
+
+
+def all_mutants() -> list[Mutant]:
+    patches = [Mutant(path.stem, tests_of(path), partial(patched, path)) for path in sorted(HERE.glob("*.patch"))]
+    faults = tomllib.loads((HERE / "notebooks.toml").read_text(encoding="utf-8"))
+    return patches + [Mutant(name, fault.pop("tests"), partial(replaced, **fault)) for name, fault in faults.items()]
 
 
 def tests_of(patch: Path) -> list[str]:
@@ -79,18 +99,33 @@ def tests_of(patch: Path) -> list[str]:
     return named[1].split()
 
 
-def attempt(patch: Path | None, tests: list[str]) -> tuple[str, str]:
+def patched(patch: Path, folder: str) -> str | None:
+    applied = subprocess.run(["git", "apply", patch], cwd=folder, capture_output=True, text=True)
+    return applied.stderr.strip() if applied.returncode else None
+
+
+def replaced(folder: str, notebook: str, cell: str, old: str, new: str) -> str | None:
+    path = Path(folder, "notebooks", f"{notebook}.ipynb")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    (source,) = (each for each in content["cells"] if each["id"] == cell)
+    text = "".join(source["source"])
+    if text.count(old) != 1:
+        return f"{cell} holds {old!r} {text.count(old)} times"
+    source["source"] = text.replace(old, new)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def attempt(mutant: Mutant) -> tuple[str, str]:
     """The verdict on a mutant, and why: "killed", "survived", or "broken" where nothing is proved."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("vrnn_tutorial", "tests", "data"):
+        for name in ("vrnn_tutorial", "tests", "notebooks", "data"):
             shutil.copytree(PROJECT / name, Path(folder, name), ignore=LEFT_OUT)
+        Path(folder, LATENT).symlink_to(PROJECT / LATENT)
         shutil.copy(PROJECT / "pyproject.toml", folder)
-        if patch is not None:
-            applied = subprocess.run(["git", "apply", patch], cwd=folder, capture_output=True, text=True)
-            if applied.returncode:
-                return "broken", f"does not apply: {applied.stderr.strip()}"
+        if why := mutant.make(folder):
+            return "broken", f"cannot be made: {why}"
         receiver, sender = PROCESSES.Pipe(duplex=False)
-        run = PROCESSES.Process(target=test_in_copy, args=(folder, tests, sender))
+        run = PROCESSES.Process(target=test_in_copy, args=(folder, mutant.tests, sender))
         run.start()
         sender.close()
         run.join()
