@@ -26,7 +26,7 @@ test test-all notebooks: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test test-all test-matrix mutants notebooks figures lint format clean
+.PHONY: help setup lab test test-all test-matrix mutants notebooks records figures lint format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,9 @@ mutants: setup ## break the code in known ways and check that the tests notice
 
 notebooks: setup ## run notebooks and store what they gave (NOTEBOOKS)
 	$(VENV_PYTHON) tests/store.py $(NOTEBOOKS)
+
+records: setup ## write anew what the tests hold the notebooks to; read the difference before you commit it
+	$(VENV_PYTHON) tests/outlines.py
 
 figures: setup ## draw every figure anew
 	$(VENV_PYTHON) -m vrnn_tutorial figures

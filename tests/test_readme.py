@@ -1,11 +1,19 @@
-"""The README's code runs as it stands, and its table says what the committed runs measured."""
+"""The README's code runs as it stands, its commands are there, and its table says what the committed runs measured."""
 
 import json
 import math
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
+import safetensors
+from chapters import NOTEBOOKS, PAGES, sections
+
+from vrnn_tutorial import VRNN
+from vrnn_tutorial.__main__ import parser
+from vrnn_tutorial.evaluation import Evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,3 +92,85 @@ def test_a_trial_says_what_was_tried_and_measured(row):
         f"{int(updates):,}",
         f"{best:.3f}",
     ]
+
+
+def commands():
+    """The command lines of the pages and the notebooks, each with where it stands: `make ...`, `python -m ...`."""
+    for path in PAGES + NOTEBOOKS:
+        for section in sections(path):
+            text = " ".join("\n".join(section.paragraphs).split())
+            for code in re.findall(r"`([^`]+)`", text):
+                yield path, code
+            for paragraph in section.paragraphs:
+                for code in re.findall(r"(?m)^ {4}(.+)$", paragraph):
+                    yield path, code.partition("#")[0].strip()
+
+
+def impossible(command):
+    """What is wrong with a command line of the project's, or None."""
+    words = shlex.split(command)
+    if words[0].startswith("--"):
+        return None if f'add("{words[0]}"' in COMMAND_LINE else f"no option {words[0]}"
+    if words[0] == "make":
+        target = next(word for word in words[1:] if "=" not in word)
+        return None if re.search(rf"(?m)^{re.escape(target)}:", MAKEFILE) else f"no target {target}"
+    if words[1:3] == ["-m", "vrnn_tutorial"]:
+        # A sentence may name a command, or an option, without what it needs.
+        needed = ["--out"] * (words[3:] == ["train"]) + ["somewhere"] * (words[-1] in ("train", "--out"))
+        try:
+            parser().parse_args([*words[3:], *needed])
+        except SystemExit as end:
+            return f"exit code {end.code}" if end.code else None
+    if words[1:3] == ["-m", "pip"]:
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        return None if words[-1] == f".[{','.join(extras)}]" else f"the extras are {','.join(extras)}"
+    for name in words[1:]:
+        if re.fullmatch(r"[\w/]+\.(py|txt|cfg|yml)", name) and "/" in name and not (ROOT / name).exists():
+            return f"no file {name}"
+    return None
+
+
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+COMMAND_LINE = (ROOT / "vrnn_tutorial" / "__main__.py").read_text(encoding="utf-8")
+COMMAND = re.compile(r"make \w|(\S*/)?python -m |python \S+\.py|--[a-z-]+")
+
+
+def test_every_command_is_one():
+    lines = [(path.name, line) for path, line in commands() if COMMAND.match(line)]
+    assert len(lines) >= 20
+    assert [(name, line, impossible(line)) for name, line in lines if impossible(line)] == []
+
+
+def test_an_impossible_command_is_found(capsys):
+    assert impossible("make test") is None and impossible("make tests") == "no target tests"
+    assert impossible('python -m vrnn_tutorial generate --prime "ROMEO:" --temperature 0.8') is None
+    assert impossible("python -m vrnn_tutorial generate --heat 0.8") == "exit code 2"
+    assert impossible("--resume") is None and impossible("--again") == "no option --again"
+    assert impossible("python -m vrnn_tutorial draw") == "exit code 2"
+    assert impossible('python -m pip install -e ".[notebooks,tests]"') == "the extras are notebooks,test"
+    assert impossible("python data/experiments/none.py") == "no file data/experiments/none.py"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])
+def test_parameters_are_those_of_the_weights(row):
+    _, folder, cells = row
+    with safetensors.safe_open(ROOT / "data" / "checkpoints" / folder / "best.safetensors", "np") as weights:
+        count = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    assert cells.split("|")[0].strip() == f"{count:,}"
+
+
+def test_a_sentence_on_parameters_counts_them():
+    (counted,) = re.findall(r"the source article's model: ([\d,]+) parameters", README)
+    assert counted == f"{sum(weight.numel() for weight in VRNN().parameters()):,}"
+
+
+def test_the_table_says_in_which_units():
+    """An evaluation's losses are in nats per character, as its bits show; the sentence above the table must say so."""
+    section = next(s for s in sections(ROOT / "README.md") if s.heading == "## What trains how long to which loss")
+    assert section.paragraphs[0].startswith("Minus the ELBO in nats per character on held-out text")
+    heading = "| run | parameters | updates | processor minutes | validation | test | last 10% | of it KL |"
+    assert section.paragraphs[1].splitlines()[0] == heading
+    measured = json.loads((ROOT / "data" / "checkpoints" / "best" / "evaluation.json").read_text())["test"]
+    evaluation = Evaluation(*(measured[field] for field in Evaluation._fields))
+    assert evaluation.loss == measured["loss"] and evaluation.bits == measured["bits"]
+    assert measured["bits"] == pytest.approx(measured["loss"] / math.log(2))

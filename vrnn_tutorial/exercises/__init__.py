@@ -7,6 +7,7 @@ something that the check cannot even look at is told that sentence.
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from itertools import islice
 from types import CodeType, TracebackType
 
 import torch
@@ -36,7 +37,7 @@ def check(name: str, answer: Callable) -> None:
         nonlocal result
         result = answer(*arguments)
         if isinstance(result, Iterator):
-            result = list(result)  # what a generator raises, it raises here
+            result = list(islice(result, 1000))  # what a generator raises, it raises here; it may have no end
         if result is ... or (result is None and _is_stub(answer)):
             raise NotAttempted
         assert result is not None, "the function gives back None: is its return missing?"
