@@ -2,8 +2,8 @@
 
 Strings stand in quotes, counts are whole numbers, and what was measured has a decimal point and four digits, counted
 from the span of its axis (on a logarithmic axis: three of its own). So `records` knows what must be the same, and how
-close is close enough. Up to eight numbers are all there; of more their count, least, greatest, mean and deviation, and the means
-of eight equal parts in their order, which tell a curve's shape, and which no single rounding error moves.
+close is close enough. Up to eight numbers are all there; of more their count, least, greatest, mean and deviation, and
+the means of eight equal parts in their order, which tell a curve's shape, and which no single rounding error moves.
 """
 
 import json
