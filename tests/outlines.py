@@ -31,7 +31,7 @@ def told(paragraph):
         rows = [" | ".join(cell.strip() for cell in row.strip("| ").split("|")) for row in paragraph.splitlines()]
         return line("table", rows[0], len(rows) - 2)
     words = " ".join(paragraph.split())
-    kinds = {"**Exercise ": "exercise", "**Predict.": "predict", "<details>": "picture"}
+    kinds = {"**Exercise ": "exercise", "**Predict.": "predict"}
     kind = next((kinds[mark] for mark in kinds if words.startswith(mark)), "text")
     lines = []
     for piece in re.split(r"(\$\$.*?\$\$)", words):

@@ -102,7 +102,7 @@ def commands():
             for code in re.findall(r"`([^`]+)`", text):
                 yield path, code
             for paragraph in section.paragraphs:
-                for code in re.findall(r"(?m)^ {4}(.+)$", paragraph):
+                for code in re.findall(r"(?m)^ {4}(.+)$", paragraph.replace("\\\n", " ")):
                     yield path, code.partition("#")[0].strip()
 
 
