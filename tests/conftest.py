@@ -22,6 +22,7 @@ class Scheduling(LoadFileScheduling):
         return nodeid if nodeid.startswith(alone) else nodeid.split("::")[0]
 
 
+@pytest.hookimpl(optionalhook=True)  # mutants are tried without plugins
 def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 

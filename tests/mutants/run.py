@@ -13,9 +13,10 @@ test files to run, and a small unified diff with a line or two of context (`git 
     @@ ...
 
 Numbers only order the table: 01 to 52 the model core, 53 on training, generation, evaluation and data. What is wrong in
-a notebook is an entry of notebooks.toml: a cell, the string in it that is replaced, and by what.
+a notebook is an entry of notebooks.toml (figures) or prose.toml (words): a cell or a page, the string in it that is
+replaced, and by what.
 
-Package, tests, notebooks, pyproject.toml and data are copied to a temporary folder, the mutant is made there and
+Package, tests, notebooks, data and pages are copied to a temporary folder, the mutant is made there and
 nowhere else, and the named files run there until the first failure. It is *killed* if a test fails on an assertion. It
 *survived* if all tests pass; and nothing is proved, which counts as a failure too, if it can no longer be made, if a
 test breaks down for another reason (a syntax error kills nothing), or if the tests fail without any mutant, which is
@@ -87,7 +88,9 @@ class Mutant(NamedTuple):
 
 def all_mutants() -> list[Mutant]:
     patches = [Mutant(path.stem, tests_of(path), partial(patched, path)) for path in sorted(HERE.glob("*.patch"))]
-    faults = tomllib.loads((HERE / "notebooks.toml").read_text(encoding="utf-8"))
+    faults = {}
+    for table in sorted(HERE.glob("*.toml")):
+        faults |= tomllib.loads(table.read_text(encoding="utf-8"))
     return patches + [Mutant(name, fault.pop("tests"), partial(replaced, **fault)) for name, fault in faults.items()]
 
 
@@ -104,15 +107,19 @@ def patched(patch: Path, folder: str) -> str | None:
     return applied.stderr.strip() if applied.returncode else None
 
 
-def replaced(folder: str, notebook: str, cell: str, old: str, new: str) -> str | None:
-    path = Path(folder, "notebooks", f"{notebook}.ipynb")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    (source,) = (each for each in content["cells"] if each["id"] == cell)
-    text = "".join(source["source"])
+def replaced(folder: str, old: str, new: str, notebook: str = "", cell: str = "", page: str = "") -> str | None:
+    """In a page, or in a cell of a notebook."""
+    path = Path(folder, page or f"notebooks/{notebook}.ipynb")
+    content = text = path.read_text(encoding="utf-8")
+    if notebook:
+        content = json.loads(content)
+        (source,) = (each for each in content["cells"] if each["id"] == cell)
+        text = "".join(source["source"])
     if text.count(old) != 1:
-        return f"{cell} holds {old!r} {text.count(old)} times"
-    source["source"] = text.replace(old, new)
-    path.write_text(json.dumps(content), encoding="utf-8")
+        return f"{page or cell} holds {old!r} {text.count(old)} times"
+    if notebook:
+        source["source"] = text.replace(old, new)
+    path.write_text(json.dumps(content) if notebook else text.replace(old, new), encoding="utf-8")
 
 
 def attempt(mutant: Mutant) -> tuple[str, str]:
@@ -121,7 +128,8 @@ def attempt(mutant: Mutant) -> tuple[str, str]:
         for name in ("vrnn_tutorial", "tests", "notebooks", "data"):
             shutil.copytree(PROJECT / name, Path(folder, name), ignore=LEFT_OUT)
         Path(folder, LATENT).symlink_to(PROJECT / LATENT)
-        shutil.copy(PROJECT / "pyproject.toml", folder)
+        for name in ("pyproject.toml", "README.md", "Makefile"):
+            shutil.copy(PROJECT / name, folder)
         if why := mutant.make(folder):
             return "broken", f"cannot be made: {why}"
         receiver, sender = PROCESSES.Pipe(duplex=False)
