@@ -57,7 +57,6 @@ notebooks: setup ## run notebooks and store what they gave (NOTEBOOKS)
 	$(VENV_PYTHON) tests/store.py $(NOTEBOOKS)
 
 records: setup ## write anew what the tests hold the notebooks to; read the difference before you commit it
-	$(VENV_PYTHON) tests/outlines.py
 	$(VENV_PYTHON) tests/records.py
 
 figures: setup ## draw every figure anew

@@ -61,6 +61,10 @@ def line(kind, text, count=""):
     return f"  {kind:8} {count:3} {text}"
 
 
-if __name__ == "__main__":
+def write():
     for path in CHAPTERS:
         (FOLDER / f"{path.stem}.txt").write_text(outline(sections(path)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

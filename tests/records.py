@@ -1,6 +1,6 @@
 """What the chapters' figures and widgets show, against the records in tests/figures.
 
-    python tests/records.py         runs each chapter and records what it shows (make records)
+    python tests/records.py         runs each chapter and records what it shows, and its outline (make records)
     python tests/records.py 03 05   only these
 
 A record that still holds, but for last digits, stays as it is. What a widget shows must be what the plain function
@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbformat
+import outlines
 from kernel_recorder import MIME
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
@@ -160,4 +161,5 @@ def main(*names: str) -> int:
 
 
 if __name__ == "__main__":
+    outlines.write()
     sys.exit(main(*sys.argv[1:]))
