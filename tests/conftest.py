@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+import torch
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
@@ -33,3 +34,12 @@ def ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def precision(request):
+    """Of all that an exercise's check or an answer makes anew: some chapters compute in the one, some in the other."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, request.param))
+    yield
+    torch.set_default_dtype(before)

@@ -11,14 +11,7 @@ from torch.distributions import Bernoulli
 
 from vrnn_tutorial import exercises
 
-
-@pytest.fixture(autouse=True, params=[torch.float32, torch.float64], ids=["float32", "float64"])
-def precision(request):
-    """Of all that a check or an answer makes anew: the chapter computes in float64, its solutions in float32."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(request.param)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("precision")
 
 
 class TestAnswers(Answers):

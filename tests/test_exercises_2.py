@@ -10,14 +10,7 @@ from torch.distributions import Laplace, Normal, kl_divergence
 
 from vrnn_tutorial import exercises
 
-
-@pytest.fixture(autouse=True, params=[torch.float32, torch.float64], ids=["float32", "float64"])
-def precision(request):
-    """Of all that a check or an answer makes anew."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(request.param)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("precision")
 
 
 class TestAnswers(Answers):

@@ -9,14 +9,7 @@ from answers import Answers
 
 from vrnn_tutorial import exercises
 
-
-@pytest.fixture(autouse=True, params=[torch.float32, torch.float64], ids=["float32", "float64"])
-def default_type(request):
-    """The solutions are run in one of them, the chapter in the other."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(request.param)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("precision")
 
 
 class TestAnswers(Answers):
