@@ -352,7 +352,7 @@ def training_loss(histories: Sequence[dict], source: dict[int, tuple] = SOURCE) 
             ax.plot(batches, color=color, alpha=0.25, lw=0.8)
             ax.plot(running_mean(batches), color=color, lw=2, label=f"{run}, training")
             ax.plot(updates, held_out, color=color, lw=1.5, ls="--", label=f"{run}, held-out")
-        label = "the article's notebook (learning rate 0.01), training"
+        label = "the article's notebook, training"
         updates = [update for update, losses in source.items() if losses[column] is not None]
         points = [source[update][column] / 300 for update in updates]
         ax.plot(updates, points, "D", mfc="white", mec=INK, mew=1.6, ms=7, zorder=5, label=label)

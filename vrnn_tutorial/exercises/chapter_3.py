@@ -71,7 +71,7 @@ def check_3_1(kl_bits) -> str:
             "log_std is the log of the deviation, not of the variance."
         )
         assert _close(bits, wanted), f"the first sequence pays {wanted[0]:.3f} bits, not {bits[0].item():.3f}."
-    return "So many bits z tells about x beyond what the past had told; what the past knows already is free."
+    return "So many bits, at most, z tells about x beyond what the past had told; what the past knows already is free."
 
 
 def check_3_2(generation_step) -> str:

@@ -121,9 +121,7 @@ def check_4_2(update) -> str:
     from_given, slope = updated(given, far)
     assert same(from_given, wanted(given)[0]), "the state that was given is not what the batch started from."
     assert same(slope, wanted(given)[1]), "from a state that is given, the gradient is another than bounds.loss has."
-    return (
-        "Zero, forward from the state, backward, clip, step, detach: each of the six has been forgotten in public code."
-    )
+    return "Zero, forward from the state, backward, clip, step, detach: the six go on in this order, update by update."
 
 
 def check_4_3(information) -> str:
