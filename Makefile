@@ -41,7 +41,7 @@ test: setup ## set up, then run the tests and every notebook (PYTEST_ARGS)
 	$(PYTEST) tests $(NOTEBOOK_TESTS) $(PYTEST_ARGS)
 
 test-all: setup ## the same, and each chapter with ten seeds and with every cell run twice: an hour (PYTEST_ARGS)
-	$(PYTEST) tests tests/weekly.py $(NOTEBOOK_TESTS) $(PYTEST_ARGS)
+	$(PYTEST) -o python_files='test_*.py weekly.py' tests $(NOTEBOOK_TESTS) $(PYTEST_ARGS)
 
 test-matrix: setup ## every notebook, three times over on each of the processor's paths
 	@for capability in default avx2; do for mkl in '' COMPATIBLE; do for threads in 1 2; do for round in 1 2 3; do \

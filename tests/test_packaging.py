@@ -174,6 +174,16 @@ def test_another_workflow_runs_everything_each_week():
     assert day in "0123456"
 
 
+def test_everything_holds_what_takes_long_and_all_the_rest():
+    """A file that is named beside its own folder, pytest leaves out without a word."""
+    (options,) = re.findall(r"-o (python_files=)'(.*?)'", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    listing = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-o", "".join(options), "tests"]
+    collected = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = set(re.findall(r"^(tests/\w+\.py)::", collected, flags=re.MULTILINE))
+    tests = [*(ROOT / "tests").glob("test_*.py"), ROOT / "tests" / "weekly.py"]
+    assert files == {str(path.relative_to(ROOT)) for path in tests}
+
+
 @needs_make
 @pytest.mark.parametrize("beside", [True, False], ids=["with the reference", "without it"])
 def test_ci_run_calls_make_test_and_tells_it_where_the_reference_text_lies(tmp_path, beside):
@@ -286,7 +296,7 @@ def test_set_up_happens_once(checkout):
     ("target", "call"),
     [
         ("test", r"-m pytest .*\btests notebooks --nbval .*--nbval-sanitize-with tests/sanitize\.cfg"),
-        ("test-all", r"-m pytest .*\btests tests/weekly\.py notebooks --nbval .*"),
+        ("test-all", r"-m pytest .* -o python_files=test_\*\.py weekly\.py tests notebooks --nbval .*"),
         ("lab", r"-m jupyterlab --ServerApp\.ip=127\.0\.0\.1 .*/notebooks"),
         ("mutants", r"tests/mutants/run\.py"),
         ("notebooks", r"tests/store\.py notebooks/01_vae\.ipynb notebooks/solutions/01_vae\.ipynb"),

@@ -8,6 +8,7 @@ import papermill
 import pytest
 from nbclient import NotebookClient
 from nbval.plugin import get_sanitize_patterns
+from store import VIEW
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -15,7 +16,7 @@ SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
 RULES = get_sanitize_patterns((ROOT / "tests" / "sanitize.cfg").read_text())
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(3, 10))  # with 0 nbval runs it, with 1 and 2 tests/test_papermill.py
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name)
 def test_every_seed_bears_out_what_a_chapter_asserts(tmp_path, path, seed):
     assert "seed" in papermill.inspect_notebook(path)
@@ -23,10 +24,11 @@ def test_every_seed_bears_out_what_a_chapter_asserts(tmp_path, path, seed):
 
 
 def printed(cell):
-    """What a cell says in words, without what nbval passes over."""
+    """What a cell says in words, without what nbval passes over, and bars: where nothing is left to do none is drawn."""
     if "NBVAL_IGNORE_OUTPUT" in cell.source:
         return None
-    text = "\n".join(output.get("text", "") or output.data["text/plain"] for output in cell.outputs)
+    said = [output for output in cell.outputs if VIEW not in output.get("data", ())]
+    text = "\n".join(output.get("text", "") or output.data["text/plain"] for output in said)
     for pattern, replacement in RULES:
         text = re.sub(pattern, replacement, text)
     return text
