@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from vrnn_tutorial import bounds, exercises
-from vrnn_tutorial.evaluation import entropy
+from vrnn_tutorial.text_statistics import entropy
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 

@@ -27,8 +27,10 @@ from store import PICTURES
 
 from vrnn_tutorial import VRNN, VRNNCell, generate, load_checkpoint
 from vrnn_tutorial.checkpoint import save_checkpoint
-from vrnn_tutorial.data import FOLDER, decode, shakespeare
+from vrnn_tutorial.corpora.shakespeare import shakespeare
+from vrnn_tutorial.files import FOLDER
 from vrnn_tutorial.plots import ORANGE
+from vrnn_tutorial.text import decode
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Seconds in which a widget is to answer, on a machine that does nothing else.

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
-from vrnn_tutorial.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, write_atomically
+from vrnn_tutorial.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from vrnn_tutorial.files import write_atomically
 from vrnn_tutorial.vae import VAE
 from vrnn_tutorial.vrnn import VRNN
 

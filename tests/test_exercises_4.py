@@ -8,7 +8,7 @@ import torch
 from answers import Answers
 
 from vrnn_tutorial import bounds, exercises
-from vrnn_tutorial.data import ContiguousStreams
+from vrnn_tutorial.batches import ContiguousStreams
 
 pytestmark = pytest.mark.usefixtures("precision")
 

@@ -8,7 +8,7 @@ import torch
 from answers import Answers
 
 from vrnn_tutorial import exercises
-from vrnn_tutorial.evaluation import entropy
+from vrnn_tutorial.text_statistics import entropy
 
 pytestmark = pytest.mark.usefixtures("precision")
 

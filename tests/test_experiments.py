@@ -12,8 +12,8 @@ from vrnn_tutorial import VRNN, VRNNCell, load_checkpoint
 from vrnn_tutorial import __main__ as command_line
 from vrnn_tutorial.char_rnn import ChainedCharRNN, CharRNN
 from vrnn_tutorial.checkpoint import save_checkpoint
-from vrnn_tutorial.data import corpus_from_file
 from vrnn_tutorial.evaluation import evaluate
+from vrnn_tutorial.text import corpus_from_file
 
 PATH = Path(__file__).resolve().parents[1] / "data" / "experiments" / "latent.py"
 spec = importlib.util.spec_from_file_location("latent", PATH)

@@ -12,8 +12,8 @@ from torch.testing import assert_close
 
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
-from vrnn_tutorial.data import encode
 from vrnn_tutorial.generation import generate, generate_many, sample
+from vrnn_tutorial.text import encode
 from vrnn_tutorial.vrnn import VRNN
 
 PRIME = "First Citizen:\n"

@@ -15,12 +15,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from vrnn_tutorial import VAE, VRNN, VRNNCell, data, evaluate, generate, load_checkpoint
+from vrnn_tutorial import VAE, VRNN, VRNNCell, evaluate, generate, load_checkpoint, shakespeare
 from vrnn_tutorial import __main__ as command_line
 from vrnn_tutorial.__main__ import main, parser
+from vrnn_tutorial.batches import RandomWindows
 from vrnn_tutorial.checkpoint import save_checkpoint
-from vrnn_tutorial.data import corpus_from_file
-from vrnn_tutorial.training import Cosine
+from vrnn_tutorial.corpora import shakespeare as recipe
+from vrnn_tutorial.files import FOLDER
+from vrnn_tutorial.schedules import Cosine
+from vrnn_tutorial.text import Corpus, corpus_from_file
 
 COMMANDS = ["data", "train", "evaluate", "generate", "benchmark", "figures"]
 TINY = ["--hidden", "4", "--latent", "3", "--embedding", "5", "--batch", "2", "--length", "8", "--updates", "2"]
@@ -138,11 +141,11 @@ def test_as_a_program_it_ends_with_the_code_of_main_and_notes_how_it_was_called(
 def test_the_defaults_are_the_source_articles(monkeypatch, tmp_path):
     called = []
     monkeypatch.setattr(command_line, "train", lambda *a, **options: called.append((*a, options)) or iter([]))
-    monkeypatch.setattr(command_line, "shakespeare", lambda: data.Corpus("none", torch.zeros(1000, dtype=torch.int64)))
+    monkeypatch.setattr(command_line, "shakespeare", lambda: Corpus("none", torch.zeros(1000, dtype=torch.int64)))
     assert run("train", "--out", tmp_path) == 0
     [(model, batches, options)] = called
     assert model.configuration == VRNN().configuration
-    assert type(batches) is data.RandomWindows and len(batches.codes) == 900 and len(batches.validation) == 50
+    assert type(batches) is RandomWindows and len(batches.codes) == 900 and len(batches.validation) == 50
     assert (batches.batch_size, batches.length, batches.characters, batches.seed) == (64, 300, 1, 0)
     assert options == {
         **{"updates": 2000, "learning_rate": 0.001, "kl_weight": 1.0, "free_bits": 0.0, "weight_decay": 0.0},
@@ -165,7 +168,7 @@ RUNS = {
             },
             "corpus": "ContiguousStreams(codes=810 long, batch_size=3, length=7, characters=2, validation=45 long)",
             "learning_rate": "Cosine(peak=0.02, updates=4, warmup=100)",
-            "kl_weight": "Linear(start=0.0, stop=0.75, updates=9)",
+            "kl_weight": "Ramp(start=0.0, stop=0.75, updates=9)",
             **{"free_bits": 0.5, "weight_decay": 0.125, "clip": 0.5, "evaluate_every": 4, "seed": 5},
             "word_dropout": 0.3,
         },
@@ -350,13 +353,13 @@ def test_without_a_seed_each_text_is_another_unless_both_temperatures_are_zero(c
 
 def test_the_best_committed_model_generates_by_default(capsys):
     assert run("generate", "--length", 20, "--seed", 1) == 0
-    best = load_checkpoint(data.FOLDER / "checkpoints" / "best" / "best.safetensors")
+    best = load_checkpoint(FOLDER / "checkpoints" / "best" / "best.safetensors")
     assert capsys.readouterr().out == "".join(generate(best, length=20, seed=1)) + "\n"
 
 
 def test_data_says_what_is_there(capsys):
     assert run("data") == 0
-    corpus = data.shakespeare()
+    corpus = shakespeare()
     sizes = [len(part) for part in (corpus.codes, corpus.train, corpus.validation, corpus.test)]
     assert capsys.readouterr().out == (
         "shakespeare: {:,} characters (train {:,}, validation {:,}, test {:,})\n".format(*sizes)
@@ -420,7 +423,7 @@ def test_without_network_and_corpus(command, tmp_path, capsys, monkeypatch):
     (tmp_path / "sources.json").write_text(json.dumps({"shakespeare": source}))
     (tmp_path / "shakespeare.txt").write_text("half")
     before = contents(tmp_path)
-    monkeypatch.setattr(data, "FOLDER", tmp_path)
+    monkeypatch.setattr(recipe, "FOLDER", tmp_path)
     monkeypatch.chdir(tmp_path)
     for name, value in (("PIP_NO_INDEX", "1"), ("PIP_CONFIG_FILE", os.devnull), ("PIP_FIND_LINKS", str(tmp_path))):
         monkeypatch.setenv(name, value)

@@ -15,9 +15,9 @@ from matplotlib.text import Text
 from PIL import Image
 
 from vrnn_tutorial import VAE, VRNN, VRNNCell, plots, train
-from vrnn_tutorial.data import FOLDER
+from vrnn_tutorial.files import FOLDER
 from vrnn_tutorial.generation import sample
-from vrnn_tutorial.training import Cosine
+from vrnn_tutorial.schedules import Cosine
 
 
 class Drawing:

@@ -1,4 +1,4 @@
-"""Tests of `evaluation.trace`, step against step, and of the pictures that plots.py draws of it."""
+"""Tests of `probes.trace`, step against step, and of the pictures that plots.py draws of it."""
 
 import math
 
@@ -10,8 +10,8 @@ from matplotlib.colors import same_color
 from torch.testing import assert_close
 
 from vrnn_tutorial import VRNN, VRNNCell, evaluate, plots
-from vrnn_tutorial.data import decode, encode
-from vrnn_tutorial.evaluation import trace
+from vrnn_tutorial.probes import trace
+from vrnn_tutorial.text import decode, encode
 
 TEXT = "What's in a name? that which we call\na rose"
 

@@ -25,14 +25,15 @@ from torch import nn
 from torch.testing import assert_close
 
 from vrnn_tutorial import training, vrnn
-from vrnn_tutorial.bounds import Linear
+from vrnn_tutorial.batches import ContiguousStreams, RandomWindows
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
 from vrnn_tutorial.checkpoint import load_checkpoint, read_checkpoint
-from vrnn_tutorial.data import ContiguousStreams, Corpus, RandomWindows, encode
 from vrnn_tutorial.evaluation import Evaluation, evaluate
 from vrnn_tutorial.generation import generate
-from vrnn_tutorial.training import Cosine, train
+from vrnn_tutorial.schedules import Cosine, Ramp
+from vrnn_tutorial.text import Corpus, encode
+from vrnn_tutorial.training import train
 from vrnn_tutorial.vrnn import VRNN
 
 TEXT = "the quick brown fox jumps over the lazy dog. "
@@ -355,14 +356,14 @@ def test_validation_is_taken_when_it_is_due(tmp_path):
 
 
 def test_history_holds_every_record_to_the_last_digit(tmp_path):
-    records = run(text_model(), RandomWindows(CODES, 3, 6), 4, out=tmp_path, learning_rate=Linear(0.01, 0.0, 4), seed=3)
+    records = run(text_model(), RandomWindows(CODES, 3, 6), 4, out=tmp_path, learning_rate=Ramp(0.01, 0.0, 4), seed=3)
     told = history(tmp_path)
     for name in ("reconstruction", "kl", "gradient_norm"):
         single = torch.tensor(told[name])  # nine digits are as many as single precision holds
         assert single.tolist() == [getattr(record, name) for record in records]
     assert told["model"] == "VRNN" and told["configuration"] == text_model().configuration
     assert "RandomWindows" in told["corpus"] and "codes=450 long, batch_size=3, length=6" in told["corpus"]
-    assert told["learning_rate"] == "Linear(start=0.01, stop=0.0, updates=4)"
+    assert told["learning_rate"] == "Ramp(start=0.01, stop=0.0, updates=4)"
     assert (told["seed"], told["clip"], told["kl_weight"], told["weight_decay"]) == (3, 1.0, 1.0, 0.0)
     assert told["versions"]["torch"] == torch.__version__
 
@@ -686,7 +687,7 @@ def resumable(kind: str, out: Path, resume: bool = False) -> None:
         evaluate_every=4,
         keep=[6],
         learning_rate=Cosine(0.05, 10, 3),
-        kl_weight=Linear(0.0, 1.0, 8),
+        kl_weight=Ramp(0.0, 1.0, 8),
     )
 
 
@@ -747,7 +748,7 @@ def test_a_run_of_any_kind_goes_on_wherever_it_was_left(kind, rnn, batches, laye
 SETTINGS = {
     "learning_rate": 1 / 3,
     "kl_weight": 0.1 + 0.2,
-    "free_bits": Linear(1 / 3, 0.0, 7),
+    "free_bits": Ramp(1 / 3, 0.0, 7),
     "weight_decay": 1e-3 / 3,
 }
 
@@ -797,7 +798,7 @@ def test_resuming_where_there_is_no_run_starts_one(tmp_path, quiet_disk):
     [
         ("learning_rate", 0.01, 0.02),
         ("learning_rate", 0.01, Cosine(0.01, 9)),
-        ("kl_weight", Linear(0, 1, 5), Linear(0, 1, 6)),
+        ("kl_weight", Ramp(0, 1, 5), Ramp(0, 1, 6)),
         ("free_bits", 0.0, 0.1),
         ("weight_decay", 0.0, 0.1),
         ("clip", 1.0, 2.0),

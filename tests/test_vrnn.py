@@ -1,4 +1,4 @@
-"""Tests of vrnn_tutorial/vrnn.py and recurrence.py: the sequence against the cell, one step at a time.
+"""Tests of vrnn_tutorial/vrnn.py and by_hand.py: the sequence against the cell, one step at a time.
 
 The cell is held against the formulas in test_cell.py. Here every output of the sequence, and every gradient through
 each of them, must be what autograd makes of the cell's steps, to 1e-10 in double precision.

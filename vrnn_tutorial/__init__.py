@@ -3,9 +3,10 @@
 from .cell import VRNNCell
 from .char_rnn import CharRNN
 from .checkpoint import load_checkpoint
-from .data import corpus_from_file, shakespeare
+from .corpora.shakespeare import shakespeare
 from .evaluation import evaluate
 from .generation import generate, sample
+from .text import corpus_from_file
 from .training import train
 from .vae import VAE
 from .vrnn import VRNN

@@ -8,14 +8,16 @@ from pathlib import Path
 import torch
 
 from . import benchmark, plots
-from .bounds import Linear
 from .cell import RNN_CELLS, VRNNCell
 from .char_rnn import ChainedCharRNN, CharRNN
-from .checkpoint import load_checkpoint, write_atomically
-from .data import FOLDER, corpus_from_file, shakespeare
+from .checkpoint import load_checkpoint
+from .corpora.shakespeare import shakespeare
 from .evaluation import evaluate
+from .files import FOLDER, write_atomically
 from .generation import generate
-from .training import Cosine, train
+from .schedules import Cosine, Ramp
+from .text import corpus_from_file
+from .training import train
 from .vrnn import VRNN
 
 BEST = FOLDER / "checkpoints" / "best" / "best.safetensors"
@@ -152,7 +154,7 @@ def run_train(options) -> None:
     for record in train(
             model, batches, updates=options.updates, out=options.out, resume=options.resume, seed=options.seed,
             learning_rate=Cosine(peak, options.updates) if options.cosine else peak,
-            kl_weight=Linear(0.0, weight, options.anneal) if options.anneal else weight, free_bits=options.free_bits,
+            kl_weight=Ramp(0.0, weight, options.anneal) if options.anneal else weight, free_bits=options.free_bits,
             word_dropout=options.word_dropout, weight_decay=options.weight_decay, clip=options.clip,
             evaluate_every=options.evaluate_every, keep=options.keep, device=options.device):
         if record.validation is not None:

@@ -1,7 +1,6 @@
 """The training loss, and bounds on log p(x): the ELBO, importance weighting, a particle filter (chapters 1, 4, 6)."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,21 +20,6 @@ def loss(out, kl_weight: float = 1.0, free_bits: float = 0.0) -> Tensor:
     if free_bits:
         kl = kl.clamp(min=free_bits * math.log(2))
     return out.reconstruction.mean() + kl_weight * kl
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A function of the update: from `start` to `stop` over the first `updates` updates, then `stop`.
-
-    As KL weight it is the linear annealing of Bowman et al. 2015 (arXiv 1511.06349).
-    """
-
-    start: float
-    stop: float
-    updates: int
-
-    def __call__(self, update: int) -> float:
-        return self.start + (self.stop - self.start) * min(update / self.updates, 1.0)
 
 
 def log_weights(out, dim: int | None = None) -> Tensor:

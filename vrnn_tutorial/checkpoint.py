@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .cell import VRNNCell
 from .char_rnn import ChainedCharRNN, CharRNN
-from .data import write_atomically
+from .files import write_atomically
 from .vae import VAE
 from .vrnn import VRNN
 

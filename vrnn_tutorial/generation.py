@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .char_rnn import CharRNN
-from .data import decode, encode
 from .emission import Bernoulli, Categorical, Gaussian
+from .text import decode, encode
 from .vrnn import VRNN
 
 

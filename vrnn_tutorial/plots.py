@@ -21,8 +21,8 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, PathPatc
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from .data import FOLDER, write_atomically
-from .evaluation import Trace
+from .files import FOLDER, write_atomically
+from .probes import Trace
 
 BLUE, ORANGE, GREEN, PURPLE, AMBER, INK = "#0072B2", "#D55E00", "#00A87B", "#A65283", "#EBA200", "#222222"
 STYLE = ["default", {"font.size": 11.5, "mathtext.fontset": "cm", "text.color": INK,

@@ -9,8 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import bounds
-from .checkpoint import read_checkpoint, save_checkpoint, write_atomically
+from .checkpoint import read_checkpoint, save_checkpoint
 from .evaluation import Evaluation, evaluate
+from .files import write_atomically
 from .generation import generate
+from .schedules import Schedule
 
-Schedule = float | Callable[[int], float]
 #: What the history tells of each update.
 LOSSES = ("reconstruction", "kl", "gradient_norm")
 
@@ -39,24 +40,6 @@ class Record(NamedTuple):
     characters_per_second: float  # of this update (time steps, if x holds vectors); NaN if stopped before
     validation: Evaluation | None  # after the step, at the updates where it is taken
     sample: str | None  # text generated then, from a model of codes
-
-
-@dataclass(frozen=True)
-class Cosine:
-    """A learning rate: linear rise to `peak` over `warmup` updates, then a half cosine down to 0 at `updates`.
-
-    Loshchilov and Hutter 2017 (arXiv 1608.03983), equation 5, without restarts.
-    """
-
-    peak: float
-    updates: int
-    warmup: int = 100
-
-    def __call__(self, update: int) -> float:
-        if update < self.warmup:
-            return self.peak * (update + 1) / self.warmup
-        share = (update - self.warmup) / max(self.updates - self.warmup, 1)
-        return self.peak * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
 def train(model: nn.Module, corpus: Iterable[Tensor], *, updates: int = 2000, learning_rate: Schedule = 0.001,

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .by_hand import gated_path
 from .cell import State, VRNNCell
 from .emission import Bernoulli, Categorical, Gaussian
 from .gaussian import DiagonalGaussian, standard_normal
-from .recurrence import gated_path
 
 
 class Output(NamedTuple):

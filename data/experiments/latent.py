@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 
 from vrnn_tutorial import VRNN, bounds, load_checkpoint, shakespeare
-from vrnn_tutorial.data import write_atomically
+from vrnn_tutorial.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path("data/checkpoints/latent")

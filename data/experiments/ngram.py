@@ -12,7 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 from vrnn_tutorial import shakespeare
-from vrnn_tutorial.data import decode, write_atomically
+from vrnn_tutorial.files import write_atomically
+from vrnn_tutorial.text import decode
 
 OUT = Path(__file__).with_name("ngram.json")
 ORDERS = 7

@@ -5,8 +5,8 @@ import math
 import torch
 
 from ..cell import VRNNCell
-from ..data import encode
-from ..evaluation import entropy
+from ..text import encode
+from ..text_statistics import entropy
 from ..vrnn import VRNN
 from .chapter_1 import same, tensor
 from .chapter_4 import number

@@ -1,0 +1,80 @@
+"""A text as endless mini batches x of shape (T, B): column b holds T consecutive characters.
+
+`RandomWindows` throws the B columns anywhere into the text, as the source does; `ContiguousStreams` lets each column
+read on where it stopped, so that a hidden state carried from one batch to the next belongs to the text before it.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import LongTensor, Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Batches:
+    codes: Tensor
+    batch_size: int = 64
+    length: int = 300
+    characters: int = 1
+    validation: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "length", "characters"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if len(self.codes) < self._window:
+            raise ValueError(f"the text has {len(self.codes)} characters, but one window takes {self._window}: "
+                             "give a longer text, or a smaller length")
+
+    @property
+    def _window(self) -> int:
+        return self.length * self.characters
+
+    def _cut(self, text: Tensor, starts: Tensor) -> LongTensor:
+        """The windows x of `text` that begin at `starts` (B,)."""
+        rows = text.unfold(0, self._window, 1)[starts]  # (B, T k)
+        x = rows.view(-1, self.length, self.characters).transpose(0, 1).contiguous()  # (T, B, k)
+        return x.squeeze(-1) if self.characters == 1 else x
+
+
+@dataclass(frozen=True, eq=False)
+class RandomWindows(_Batches):
+    """Endless mini batches of windows that start at random positions, the same ones in each `iter()`, fixed by `seed`.
+
+    A window has nothing to do with the one before, so the hidden state must start at zero in each (the source carried
+    it on, between unrelated texts).
+
+    codes: (N,) int64, the text; validation: (M,) int64 or None, held-out text for a training loop to score. Yields x,
+    int64 of shape (T, B), or (T, B, k) where a step holds characters=k > 1; length is T, batch_size B. Raises
+    ValueError if a size is not positive, or the text is shorter than a window of T k characters.
+    """
+
+    seed: int = 0
+    carries_state: ClassVar[bool] = False
+
+    def __iter__(self) -> Iterator[LongTensor]:
+        generator = torch.Generator().manual_seed(self.seed)
+        while True:
+            starts = torch.randint(len(self.codes) - self._window + 1, (self.batch_size,), generator=generator)
+            yield self._cut(self.codes, starts)
+
+
+@dataclass(frozen=True, eq=False)
+class ContiguousStreams(_Batches):
+    """Endless mini batches in which each column reads on where it stopped; each `iter()` starts afresh.
+
+    Column b starts at position b (N // B) and goes round the text, so the hidden state at the end of a batch belongs to
+    the text just before the next one; only where the end of the text meets its beginning does it not. Fields, shapes
+    and errors are those of `RandomWindows`, without the seed.
+    """
+
+    carries_state: ClassVar[bool] = True
+
+    def __iter__(self) -> Iterator[LongTensor]:
+        starts = torch.arange(self.batch_size) * (len(self.codes) // self.batch_size)
+        circle = torch.cat([self.codes, self.codes[: self._window]])  # a window may run over the end of the text
+        for n in itertools.count():
+            yield self._cut(circle, (starts + n * self._window) % len(self.codes))

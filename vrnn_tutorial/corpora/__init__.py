@@ -1,0 +1,1 @@
+"""Data sets, one a room: fetched, verified by their hash, built."""

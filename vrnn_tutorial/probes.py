@@ -1,0 +1,123 @@
+"""What a trained VRNN does with its z: a trace through a text, z exchanged, active entries, information (chapter 6)."""
+
+import copy
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .gaussian import DiagonalGaussian, standard_normal
+from .text import encode
+from .vrnn import VRNN
+
+
+class Trace(NamedTuple):
+    """What a VRNN expects of each of the N characters of a text, and what it makes of it; both costs are in bits."""
+
+    text: str
+    hidden: Tensor  # (N, H): h_1 to h_N of the top layer; of the first draw of z, as are the next two
+    prior: DiagonalGaussian  # parameters (N, Z)
+    posterior: DiagonalGaussian  # parameters (N, Z)
+    expected: Tensor  # (N, V): the probabilities of x_t before it is seen, with z_t drawn from the prior
+    kl: Tensor  # (N,): loss 2, a mean over the draws of z
+    surprise: Tensor  # (N,): loss 1 + loss 2; averaged over the text it is minus the ELBO, as `evaluate` has it
+
+
+@torch.no_grad()
+def trace(model: VRNN, text: str, *, draws: int = 10, seed: int = 0) -> Trace:
+    """Reads a text from a state of zeros, with `draws` of z side by side; the same seed gives the same draws.
+
+    Raises ValueError for an empty text, for characters outside ASCII, and for a model of more than one in each step.
+    """
+    model, generator = copy.deepcopy(model).cpu().eval(), torch.Generator().manual_seed(seed)
+    model.batch_first = False
+    out = model(encode(text)[:, None].repeat(1, draws), generator=generator)
+    before = torch.cat([torch.zeros_like(out.hidden[:1]), out.hidden[:-1]])
+    emission = model.cell.emission(out.prior.sample(generator=generator), before)
+    first = [DiagonalGaussian(*(parameter[:, 0] for parameter in q)) for q in (out.prior, out.posterior)]
+    kl, reconstruction = (nats.mean(1) / math.log(2) for nats in (out.kl, out.reconstruction))
+    return Trace(text, out.hidden[:, 0], *first, emission.logits.softmax(-1).mean(1), kl, reconstruction + kl)
+
+
+@torch.no_grad()
+def swap_z(model: VRNN, x: Tensor, source: str, *, relative: bool = False, seed: int = 0) -> Tensor:
+    """Loss 1 in nats per time step, (T, B), when decoder and recurrence are given another z: does it matter which?
+
+    source: "posterior", the z that x itself gives, so that this is the model's own loss 1; "prior", drawn from the
+    prior at the h that such draws lead to; "zeros"; or "other", what the posterior drew for the neighbouring sequence.
+    A z tells of h as well, since the prior's mean moves with h, and a z out of place is missed for that alone. With
+    `relative` not z is swapped but (z - mean_p) / std_p, all that can tell of x_t: then zeros are the prior's mean.
+
+    x: (T, B, ...), also for a model with batch_first, read from zeros; B > 1 for "other". The same seed gives the same
+    draws. Raises ValueError for another source.
+    """
+    model, generator = _reader(model, x, seed)
+    out, cell = model(x, generator=generator), model.cell
+    own = (out.z - out.prior.mean) * torch.exp(-out.prior.log_std) if relative else out.z
+    drawn = standard_normal(own.shape, own, generator)
+    swapped = {"posterior": own, "prior": drawn, "zeros": torch.zeros_like(own), "other": own.roll(1, 1)}
+    if source not in swapped:
+        raise ValueError(f"source must be one of {', '.join(swapped)}, not {source!r}.")
+    losses, state = [], cell.zero_state(own[0])
+    for x_t, z in zip(x, swapped[source], strict=True):
+        h = cell.hidden(state)
+        z = cell.prior(h).rsample(z) if relative or source == "prior" else z
+        losses.append(-cell.emission(z, h).log_prob(x_t))
+        state = cell.rnn(x_t, z, state)
+    return torch.stack(losses)
+
+
+@torch.no_grad()
+def active_units(model: VRNN, x: Tensor, *, threshold: float = 0.01, seed: int = 0) -> int:
+    """How many of z's Z entries tell of x: those for which mean_q - mean_p varies by more than `threshold` over x.
+
+    Burda et al. 2016 (arXiv 1509.00519), section 5.2, count the variance of the posterior's mean. Here the prior is
+    conditional, and that mean moves with h even where it says nothing of x_t, so the prior's is taken from it first.
+    x: (T, B, ...), also for a model with batch_first, read from zeros; the variance is over its T B steps.
+    """
+    model, generator = _reader(model, x, seed)
+    out = model(x, generator=generator)
+    return int(((out.posterior.mean - out.prior.mean).flatten(0, 1).var(0) > threshold).sum())
+
+
+@torch.no_grad()
+def mutual_information(model: VRNN, x: Tensor, *, draws: int = 100, seed: int = 0) -> Tensor:
+    """I(x_t; z_t | h_{t-1}) in nats per time step, (T, B), of x_t ~ p(x_t | h_{t-1}) and z_t ~ q(z_t | x_t, h_{t-1}).
+
+    sum_x p(x | h) E_q(z | x, h) [log q(z | x, h) - log q(z | h)], where q(z | h) = sum_x p(x | h) q(z | x, h), the
+    aggregate posterior (Hoffman and Johnson 2016, "ELBO surgery", with all V codes in place of a data set). Both sums
+    over x are exact. Two things need samples: p(x | h), the mean of the emission over `draws` of z from the prior; and
+    the mixture's entropy, for which each of the V posteriors gives one z, so that the error falls with the number of
+    steps averaged. If x_t is distributed as the model says, the ELBO's KL is on average this and KL(q(z|h) || p(z|h)).
+
+    x: codes (T, B), also for a model with batch_first, read from zeros, which gives the h. Raises ValueError for a
+    model that does not emit one code per time step.
+    """
+    cell = model.cell
+    if not cell.phi_x.takes_codes or cell.characters > 1:
+        raise ValueError("the mutual information is a sum over the codes of one character per time step.")
+    model, generator = _reader(model, x, seed)
+    out, cell = model(x, generator=generator), model.cell
+    features = cell.phi_x(torch.arange(cell.phi_x.input_size, device=x.device))  # (V, E)
+    steps = []
+    for h in torch.cat([torch.zeros_like(out.hidden[:1]), out.hidden[:-1]]):  # (B, H)
+        several = h.expand(draws, *h.shape)
+        emission = cell.emission(cell.prior(several).rsample(generator=generator), several)
+        p = emission.logits.softmax(-1).mean(0).double()  # (B, V)
+        q = cell.posterior_from_features(features.expand(len(h), -1, -1), h[:, None].expand(-1, len(features), -1))
+        z, mean, log_std = (value.double() for value in (q.rsample(generator=generator), *q))  # (B, V, Z)
+        # log q of each z under each of the V posteriors, but for a constant, as matrix products.
+        precision = torch.exp(-2 * log_std)
+        log_q = (z @ (precision * mean).mT - z.square() @ precision.mT / 2
+                 - (precision * mean.square() / 2 + log_std).sum(-1)[:, None])  # (B, V of z, V of q)
+        log_mixture = (log_q + p.log()[:, None]).logsumexp(-1)
+        steps.append((p * (log_q.diagonal(dim1=1, dim2=2) - log_mixture)).sum(-1))
+    return torch.stack(steps)
+
+
+def _reader(model: VRNN, x: Tensor, seed: int) -> tuple[VRNN, torch.Generator]:
+    """A copy of the model that reads x (T, B, ...) and drops nothing out, and its source of noise."""
+    model = copy.deepcopy(model).eval()
+    model.batch_first = False
+    return model, torch.Generator(x.device).manual_seed(seed)

@@ -1,0 +1,40 @@
+"""Quantities that change with the update: a learning rate, a KL weight, free bits (chapters 4 and 6)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Schedule = float | Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A function of the update: from `start` to `stop` over the first `updates` updates, then `stop`.
+
+    As KL weight it is the linear annealing of Bowman et al. 2015 (arXiv 1511.06349).
+    """
+
+    start: float
+    stop: float
+    updates: int
+
+    def __call__(self, update: int) -> float:
+        return self.start + (self.stop - self.start) * min(update / self.updates, 1.0)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """A learning rate: linear rise to `peak` over `warmup` updates, then a half cosine down to 0 at `updates`.
+
+    Loshchilov and Hutter 2017 (arXiv 1608.03983), equation 5, without restarts.
+    """
+
+    peak: float
+    updates: int
+    warmup: int = 100
+
+    def __call__(self, update: int) -> float:
+        if update < self.warmup:
+            return self.peak * (update + 1) / self.warmup
+        share = (update - self.warmup) / max(self.updates - self.warmup, 1)
+        return self.peak * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
