@@ -33,7 +33,7 @@ def some_x(cell: VRNNCell, *shape: int):
 def some_state(cell: VRNNCell, batch: int):
     def layer():
         h = torch.randn(batch, cell.hidden_size).double()
-        return (torch.tanh(h), 3 * h) if cell.kind == "lstm" else torch.tanh(h)
+        return (torch.tanh(h), 3 * h) if cell.rnn_type == "lstm" else torch.tanh(h)
 
     layers = tuple(layer() for _ in range(cell.num_layers))
     return layers[0] if cell.num_layers == 1 else layers
@@ -41,7 +41,7 @@ def some_state(cell: VRNNCell, batch: int):
 
 def top_h(cell: VRNNCell, state):
     top = state if cell.num_layers == 1 else state[-1]
-    return top[0] if cell.kind == "lstm" else top
+    return top[0] if cell.rnn_type == "lstm" else top
 
 
 # The model

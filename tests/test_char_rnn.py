@@ -37,7 +37,7 @@ def some_x(model: CharRNN, *shape: int):
 
 def some_state(model: CharRNN, batch: int):
     h, c = torch.randn(2, model.num_layers, batch, model.hidden_size).double().unbind()
-    return (torch.tanh(h), c) if model.kind == "lstm" else torch.tanh(h)
+    return (torch.tanh(h), c) if model.rnn_type == "lstm" else torch.tanh(h)
 
 
 def test_one_control_has_the_vrnns_width_and_one_its_number_of_parameters():
@@ -222,7 +222,7 @@ def test_an_x_of_other_axes_is_refused_not_broadcast(options, shape, axes, batch
 def test_the_recurrence_reads_what_it_is_given_and_x_is_scored(batch_first):
     model = small_model(batch_first=batch_first)
     x, read = some_x(model, 4, 3), some_x(model, 4, 3)
-    out, plain = (model(y, read=r) for y, r in ((x, read), (read, None)))
+    out, plain = (model(y, rnn_input=r) for y, r in ((x, read), (read, None)))
     assert_close(out.hidden, plain.hidden, **exact)
     assert_close(out.emission.logits, plain.emission.logits, **exact)
     assert_close(out.reconstruction, -out.emission.log_prob(x), **exact)

@@ -409,7 +409,7 @@ def test_the_bar_shows_both_losses_and_the_speed(capsys):
 def test_word_dropout_hides_that_share_of_the_characters_from_the_recurrence(model):
     """x itself is scored and encoded; which characters are hidden changes from update to update."""
     model, seen = model(), []
-    model.register_forward_hook(lambda _, x, options, __: seen.append((x[0], options["read"])), with_kwargs=True)
+    model.register_forward_hook(lambda _, x, options, __: seen.append((x[0], options["rnn_input"])), with_kwargs=True)
     run(model, RandomWindows(CODES, 20, 50), 3, word_dropout=0.3)
     hidden = []
     for x, read in seen:

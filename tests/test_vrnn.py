@@ -42,7 +42,7 @@ def some_state(cell: VRNNCell, batch: int):
         h = torch.randn(batch, cell.hidden_size).double()
         return (
             (torch.tanh(h).requires_grad_(), (3 * h).requires_grad_())
-            if cell.kind == "lstm"
+            if cell.rnn_type == "lstm"
             else torch.tanh(h).requires_grad_()
         )
 
@@ -431,7 +431,7 @@ def test_the_recurrence_reads_what_it_is_given_and_the_encoder_sees_x(path, char
     cell = model.cell
     x, read, noise = some_x(cell, 4, 2), some_x(cell, 4, 2), some_noise(cell, 4, 2)
     given = [v.transpose(0, 1) for v in (x, noise, read)] if batch_first else [x, noise, read]
-    out = model(given[0], noise=given[1], read=given[2])
+    out = model(given[0], noise=given[1], rnn_input=given[2])
     reconstruction, kl = ((v.t() if batch_first else v) for v in (out.reconstruction, out.kl))
     state = cell.zero_state(noise[0])
     for t in range(4):

@@ -12,11 +12,10 @@ from torch.autograd.function import once_differentiable
 
 def gated_path(cell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor, h: Tensor, mask: Tensor | None):
     """vrnn.open_path for one GRU layer and nets of depth 1, whose arguments and results it shares."""
-    first, rnn, phi = cell.posterior_net[0], cell.rnn_cells[0], cell.phi_z[0][0]
-    E = first.in_features - cell.hidden_size
+    weights, rnn, phi = cell.first_weights(), cell.rnn_cells[0], cell.phi_z[0][0]
     hidden, raw, z, z_features = _GatedPath.apply(
-        x_posterior, x_rnn, noise, h, mask, first.weight[:, E:], phi.weight, phi.bias,
-        rnn.weight_ih[:, E:], rnn.weight_hh, rnn.bias_hh)
+        x_posterior, x_rnn, noise, h, mask, weights.posterior_h, phi.weight, phi.bias,
+        weights.rnn_z, rnn.weight_hh, rnn.bias_hh)
     return hidden, raw, z, z_features, hidden[-1]
 
 

@@ -36,6 +36,15 @@ class Step(NamedTuple):
     emission: Categorical | Bernoulli | Gaussian  # of x_t
 
 
+class FirstWeights(NamedTuple):
+    """The columns of the first layers of posterior and recurrence, by what they multiply: phi_x(x), h or phi_z(z)."""
+
+    posterior_x: Tensor  # (., E)
+    posterior_h: Tensor  # (., H)
+    rnn_x: Tensor  # (gates H, E)
+    rnn_z: Tensor  # (gates H, H)
+
+
 def net(inputs: int, width: int, outputs: int, depth: int) -> nn.Sequential:
     """`depth` linear layers with ELU between them; the inner ones are `width` wide."""
     sizes = [inputs, *[width] * (depth - 1), outputs]
@@ -106,8 +115,9 @@ class VRNNCell(nn.Module):
         if rnn not in RNN_CELLS:
             raise ValueError(f"rnn must be one of {', '.join(RNN_CELLS)}, not {rnn!r}.")
         outputs = raw_size(emission, input_size, characters)
-        self.kind, self.emission_kind, self.characters, self.dropout = rnn, emission, characters, dropout
+        self.rnn_type, self.emission_kind, self.characters, self.dropout = rnn, emission, characters, dropout
         self.hidden_size, self.latent_size, self.num_layers = hidden_size, latent_size, num_layers
+        self.embedding_size = embedding_size
         self.phi_x = InputFeatures(input_size, embedding_size, emission, characters, depth)
         self.phi_z = nn.Sequential(net(latent_size, hidden_size, hidden_size, depth), nn.ELU())
         self.posterior_net = net(embedding_size + hidden_size, hidden_size, 2 * latent_size, depth)
@@ -155,6 +165,12 @@ class VRNNCell(nn.Module):
         """The emission, given phi_z(z) (..., H) in place of z."""
         return from_raw(self.emission_net(torch.cat([h, z_features], -1)), self.emission_kind, self.characters)
 
+    def first_weights(self) -> FirstWeights:
+        """The weights by which the two methods around this one, posterior's and recurrence's, join their inputs."""
+        posterior, rnn = self.posterior_net[0].weight, self.rnn_cells[0].weight_ih
+        split = [self.embedding_size, self.hidden_size]
+        return FirstWeights(*posterior.split(split, 1), *rnn.split(split, 1))
+
     def rnn(self, x: Tensor, z: Tensor, state: State) -> State:
         """The state after x_t and z_t: the recurrence, Chung equation 7."""
         return self.rnn_from_features(self.phi_x(x), self.phi_z(z), state)
@@ -162,9 +178,9 @@ class VRNNCell(nn.Module):
     def rnn_from_features(self, features: Tensor, z_features: Tensor, state: State) -> State:
         """The recurrence, given phi_x(x) (B, E) and phi_z(z) (B, H) in place of x and z."""
         bottom = self.rnn_cells[0](torch.cat([features, z_features], -1), self.layer_states(state)[0])
-        return self.climb(bottom, state)
+        return self.upper_layers(bottom, state)
 
-    def climb(self, bottom: Tensor | tuple, state: State) -> State:
+    def upper_layers(self, bottom: Tensor | tuple, state: State) -> State:
         """The new state, given the lowest layer's: each layer above reads the h of the one below it."""
         states = [bottom]
         for cell, before in zip(self.rnn_cells[1:], self.layer_states(state)[1:], strict=True):
@@ -175,7 +191,7 @@ class VRNNCell(nn.Module):
     def zero_state(self, like: Tensor) -> State:
         """The state before the first step, zeros, for the batch of `like` (B, ...), with its type and device."""
         zeros = like.new_zeros(len(like), self.hidden_size)
-        layer = (zeros, zeros) if self.kind == "lstm" else zeros
+        layer = (zeros, zeros) if self.rnn_type == "lstm" else zeros
         return layer if self.num_layers == 1 else (layer,) * self.num_layers
 
     def hidden(self, state: State) -> Tensor:
@@ -186,4 +202,4 @@ class VRNNCell(nn.Module):
         return (state,) if self.num_layers == 1 else state
 
     def layer_hidden(self, layer: Tensor | tuple) -> Tensor:
-        return layer[0] if self.kind == "lstm" else layer
+        return layer[0] if self.rnn_type == "lstm" else layer

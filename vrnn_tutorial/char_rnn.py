@@ -40,20 +40,20 @@ class CharRNN(nn.Module):
         if rnn not in RNN_LAYERS:
             raise ValueError(f"rnn must be one of {', '.join(RNN_LAYERS)}, not {rnn!r}.")
         outputs = raw_size(emission, input_size, characters)
-        self.kind, self.emission_kind, self.characters, self.dropout = rnn, emission, characters, dropout
+        self.rnn_type, self.emission_kind, self.characters, self.dropout = rnn, emission, characters, dropout
         self.hidden_size, self.num_layers, self.batch_first = hidden_size, num_layers, batch_first
         self.phi_x = InputFeatures(input_size, embedding_size, emission, characters, depth)
         self.emission_net = net(hidden_size, hidden_size, outputs, depth)
         # nn.GRU warns of a dropout between layers that has no layer to stand before.
         self.layers = RNN_LAYERS[rnn](embedding_size, hidden_size, num_layers, dropout=dropout if num_layers > 1 else 0)
 
-    def forward(self, x: Tensor, state: Tensor | tuple | None = None, read: Tensor | None = None) -> CharRNNOutput:
+    def forward(self, x: Tensor, state: Tensor | tuple | None = None, rnn_input: Tensor | None = None) -> CharRNNOutput:
         """x: codes (T, B), (T, B, k), or vectors (T, B, D); (B, T, ...) with batch_first. state: None is zeros.
 
-        read: what the recurrence reads in place of x, whose shape it has.
+        rnn_input: what the recurrence reads in place of x, whose shape it has.
         """
         self.phi_x.check_axes(x, *("BT" if self.batch_first else "TB"))
-        features = self.phi_x(x if read is None else read)
+        features = self.phi_x(x if rnn_input is None else rnn_input)
         if self.batch_first:
             features = features.transpose(0, 1)
         state = self.zero_state(features[0]) if state is None else state
@@ -76,11 +76,11 @@ class CharRNN(nn.Module):
     def zero_state(self, like: Tensor) -> Tensor | tuple:
         """The state before the first step, zeros, for the batch of `like` (B, ...), with its type and device."""
         zeros = like.new_zeros(self.num_layers, len(like), self.hidden_size)
-        return (zeros, zeros) if self.kind == "lstm" else zeros
+        return (zeros, zeros) if self.rnn_type == "lstm" else zeros
 
     def hidden(self, state: Tensor | tuple) -> Tensor:
         """h (B, H) of the top layer."""
-        return (state[0] if self.kind == "lstm" else state)[-1]
+        return (state[0] if self.rnn_type == "lstm" else state)[-1]
 
 
 class Chained(NamedTuple):

@@ -129,9 +129,9 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                 rate, kl_weight, free_bits = (schedule(run.update) for schedule in schedules)
                 model.train()
                 with _seeded(seed, run.update, x.device):
-                    read = {"read": x.masked_fill(torch.rand_like(x, dtype=torch.float) < word_dropout, 0)
+                    heard = {"rnn_input": x.masked_fill(torch.rand_like(x, dtype=torch.float) < word_dropout, 0)
                             } if word_dropout else {}
-                    result = model(x, run.state if carries_state else None, **read)
+                    result = model(x, run.state if carries_state else None, **heard)
                 optimizer.zero_grad()
                 bounds.loss(result, kl_weight, free_bits).backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()

@@ -52,26 +52,26 @@ class VRNN(nn.Module):
         return {**self.cell.configuration, "batch_first": self.batch_first}
 
     def forward(self, x: Tensor, state: State | None = None, noise: Tensor | None = None,
-                generator: torch.Generator | None = None, read: Tensor | None = None) -> Output:
+                generator: torch.Generator | None = None, rnn_input: Tensor | None = None) -> Output:
         """x: codes (T, B), (T, B, k), or vectors (T, B, D). state: before the first step, None is zeros.
 
-        noise: (T, B, Z), standard normal, drawn if not given. read: what the recurrence reads in place of x, whose
-        shape it has; posterior and losses keep to x. With batch_first x, noise and read start (B, T).
+        noise: (T, B, Z), standard normal, drawn if not given. rnn_input: what the recurrence reads in place of x, whose
+        shape it has; posterior and losses keep to x. With batch_first x, noise and rnn_input start (B, T).
         Raises ValueError for an x of the wrong type, axes or size, or of no steps.
         """
         self.cell.phi_x.check_axes(x, *("BT" if self.batch_first else "TB"))
         if self.batch_first:
-            x, noise, read = (None if given is None else given.transpose(0, 1) for given in (x, noise, read))
-        out = self.run(x, state, noise, generator, read)
+            x, noise, rnn_input = (None if given is None else given.transpose(0, 1) for given in (x, noise, rnn_input))
+        out = self.run(x, state, noise, generator, rnn_input)
         if self.batch_first:
             out = Output(*(v if name == "state" else _swap(v) for name, v in zip(Output._fields, out, strict=True)))
         return out
 
-    def run(self, x, state, noise, generator, read=None) -> Output:
+    def run(self, x, state, noise, generator, rnn_input=None) -> Output:
         cell = self.cell
         x_posterior, x_rnn = self.input_products(x)
-        if read is not None:
-            x_rnn = self.input_products(read)[1]
+        if rnn_input is not None:
+            x_rnn = self.input_products(rnn_input)[1]
         if noise is None:
             noise = standard_normal((*x_rnn.shape[:2], cell.latent_size), x_rnn, generator)
         if state is None:
@@ -80,7 +80,8 @@ class VRNN(nn.Module):
         mask = F.dropout(torch.ones_like(x_rnn[..., :cell.hidden_size]), cell.dropout) if (
             cell.training and cell.dropout) else None
         before = cell.hidden(state)
-        path = gated_path if cell.kind == "gru" and cell.num_layers == 1 and len(cell.posterior_net) == 1 else open_path
+        by_hand = cell.rnn_type == "gru" and cell.num_layers == 1 and len(cell.posterior_net) == 1
+        path = gated_path if by_hand else open_path
         hidden, raw_posterior, z, z_features, state = path(cell, x_posterior, x_rnn, noise, state, mask)
         seen = torch.cat([before[None], hidden[:-1]])
         seen = seen if mask is None else seen * mask
@@ -94,9 +95,9 @@ class VRNN(nn.Module):
         # A text of more characters than there are codes needs each product once per code, not once per character.
         table = cell.phi_x.takes_codes and cell.characters == 1 and x.numel() > cell.phi_x.input_size
         features = cell.phi_x(torch.arange(cell.phi_x.input_size, device=x.device) if table else x)
-        E, first = features.shape[-1], cell.posterior_net[0]
-        products = (F.linear(features, first.weight[:, :E], first.bias),
-                    F.linear(features, rnn.weight_ih[:, :E], rnn.bias_ih))
+        weights = cell.first_weights()
+        products = (F.linear(features, weights.posterior_x, cell.posterior_net[0].bias),
+                    F.linear(features, weights.rnn_x, rnn.bias_ih))
         if not table:
             return products
         cell.phi_x.check(x)
@@ -108,10 +109,7 @@ def open_path(cell: VRNNCell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor,
 
     Returns hidden (T, B, H), the posterior's parameters (T, B, 2Z), z (T, B, Z), phi_z(z) (T, B, H) and the state.
     """
-    first, rest = cell.posterior_net[0], cell.posterior_net[1:]
-    rnn = cell.rnn_cells[0]
-    E = first.in_features - cell.hidden_size
-    posterior_weight, z_weight = first.weight[:, E:], rnn.weight_ih[:, E:]
+    rest, rnn, weights = cell.posterior_net[1:], cell.rnn_cells[0], cell.first_weights()
     steps = []
     masks = [None] * len(noise) if mask is None else mask
     # unbind, not [t]: the gradient of an index is a tensor of all T steps, made anew at each of them.
@@ -119,13 +117,13 @@ def open_path(cell: VRNNCell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor,
     for x_to_posterior, x_to_rnn, noise_t, mask_t in columns:
         h = cell.hidden(state)
         seen = h if mask_t is None else h * mask_t
-        raw = rest(x_to_posterior + F.linear(seen, posterior_weight))
+        raw = rest(x_to_posterior + F.linear(seen, weights.posterior_h))
         z = DiagonalGaussian(*raw.chunk(2, -1)).rsample(noise_t)
         z_features = cell.phi_z(z)
         bottom = cell.layer_states(state)[0]
-        gates_x = x_to_rnn + F.linear(z_features, z_weight)
+        gates_x = x_to_rnn + F.linear(z_features, weights.rnn_z)
         gates_h = F.linear(cell.layer_hidden(bottom), rnn.weight_hh, rnn.bias_hh)
-        state = cell.climb(GATES[cell.kind](gates_x, gates_h, bottom), state)
+        state = cell.upper_layers(GATES[cell.rnn_type](gates_x, gates_h, bottom), state)
         steps.append((cell.hidden(state), raw, z, z_features))
     return *(torch.stack(column) for column in zip(*steps, strict=True)), state
 
