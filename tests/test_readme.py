@@ -27,6 +27,13 @@ TRIALS = re.findall(
 )
 
 
+def test_what_the_pages_import_is_there():
+    imports = [line for path in PAGES for line in re.findall(r"(?m)^(?:from|import) .*$", path.read_text("utf-8"))]
+    assert any("corpus_from_file" in line for line in imports)
+    for line in imports:
+        exec(line, {})
+
+
 def test_ten_lines_on_text(capsys):
     names = {}
     exec(TEXT, names)
