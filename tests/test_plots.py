@@ -1,4 +1,4 @@
-"""Tests of vrnn_tutorial/plots.py: figures are read back, arrow by arrow, text by text and number by number."""
+"""Tests of vrnn_tutorial/plots/: figures are read back, arrow by arrow, text by text and number by number."""
 
 import inspect
 import io

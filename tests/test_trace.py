@@ -1,4 +1,4 @@
-"""Tests of `probes.trace`, step against step, and of the pictures that plots.py draws of it."""
+"""Tests of `probes.trace`, step against step, and of the pictures that plots/traces.py draws of it."""
 
 import math
 
