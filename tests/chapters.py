@@ -11,7 +11,7 @@ from store import IN_WORDS
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 NOTEBOOKS = [*CHAPTERS, *sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))]
-PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [ROOT / name for name in ("README.md", "data/README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 IN_NUMBERS = re.compile(r"(?<![\w.])([-−]?)(\d{1,3}(?:,\d{3})+|\d[\d_]*)((?:\.\d+)?(?:[eE][-+]?\d+)?)(?!\w|\.\d)")
 
 

@@ -789,6 +789,18 @@ def test_the_records_of_a_run_are_read_back_from_its_folder(tmp_path, quiet_disk
     assert all(math.isnan(r.characters_per_second) for r in read) and math.isnan(read[1].validation.characters)
 
 
+def test_a_run_that_is_older_goes_on(tmp_path, quiet_disk):
+    """Once a ramp was called Linear, and of word dropout nothing was told."""
+    options = {"out": tmp_path, "kl_weight": Ramp(0.0, 1.0, 8)}
+    run(text_model(), RandomWindows(CODES, 3, 6), 2, **options)
+    told = history(tmp_path)
+    assert told.pop("word_dropout") == 0 and told["kl_weight"] == "Ramp(start=0.0, stop=1.0, updates=8)"
+    told["kl_weight"] = "Linear(start=0.0, stop=1.0, updates=8)"
+    (tmp_path / "history.json").write_text(json.dumps(told))
+    run(text_model(), RandomWindows(CODES, 3, 6), 3, resume=True, **options)
+    assert history(tmp_path)["kl_weight"].startswith("Ramp(") and len(history(tmp_path)["kl"]) == 3
+
+
 def test_resuming_where_there_is_no_run_starts_one(tmp_path, quiet_disk):
     assert [r.update for r in run(vector_model(), vectors(), 2, out=tmp_path / "new", resume=True)] == [1, 2]
 

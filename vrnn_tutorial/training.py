@@ -256,8 +256,9 @@ class _Run:
 def _read_history(out: Path, update: int) -> dict:
     """history.json up to this update, of which the last checkpoint is: it may be ahead."""
     try:
-        # Runs that are older than word dropout do not tell of it.
-        history = {"word_dropout": 0.0, **json.loads((out / "history.json").read_text())}
+        # Older runs do not tell of word dropout, and call a ramp by its former name.
+        text = (out / "history.json").read_text().replace('"Linear(', '"Ramp(')
+        history = {"word_dropout": 0.0, **json.loads(text)}
     except (OSError, ValueError) as error:
         raise ValueError(f"{out / 'history.json'} cannot be read ({error}); the run cannot go on.") from error
     for name in LOSSES:
