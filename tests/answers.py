@@ -16,6 +16,19 @@ from vrnn_tutorial.text_statistics import entropy
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
+def confirmed(number: str, answer, capsys) -> None:
+    """The check finds the answer right, and says one sentence on it."""
+    exercises.check(number, answer)
+    assert re.fullmatch(rf"Exercise {number}: right\. [A-Z][^\n]+\.\n", capsys.readouterr().out)
+
+
+def refused(number: str, answer, words: str) -> None:
+    """The check finds the answer wrong, in one sentence that has these words."""
+    with pytest.raises(exercises.WrongAnswer, match=re.escape(words)) as error:
+        exercises.check(number, answer)
+    assert "\n" not in str(error.value)
+
+
 class Answers:
     """The tests that every chapter has; a subclass names its notebook."""
 
@@ -39,8 +52,7 @@ class Answers:
         return self.defined(folder, f'exercises.check("{number}"')[number]
 
     def test_the_solution_is_right(self, number, capsys):
-        exercises.check(number, self.answer("solutions", number))
-        assert re.fullmatch(rf"Exercise {number}: right\. [A-Z][^\n]+\.\n", capsys.readouterr().out)
+        confirmed(number, self.answer("solutions", number), capsys)
 
     def test_the_stub_is_not_attempted(self, number, capsys):
         exercises.check(number, self.answer(".", number))

@@ -1,6 +1,7 @@
 """What a reader sees of a wrong answer: one sentence in a notebook, and never the check, which holds the solution."""
 
 import contextlib
+import functools
 import io
 import itertools
 import re
@@ -89,6 +90,12 @@ def bound(log_weights):
 
 exercises.check("1.3", bound)
 """
+FAILS_UNDER_A_BAN = """
+def reconstruction(logits, x):
+    {fault}
+
+exercises.check("1.1", reconstruction)
+"""
 FAULTS = {
     "return worst[7]": "IndexError",
     "yield worst[7]": "IndexError",
@@ -102,6 +109,25 @@ def test_an_answer_that_raises_shows_its_own_line_and_no_check(fault, error):
     text = shown(FAILS_INSIDE.format(fault=fault))
     assert re.search(rf"-+> +\d+ +{re.escape(fault)}", text) and error in text
     assert "vrnn_tutorial/exercises" not in text
+
+
+@pytest.mark.parametrize(
+    "fault, error",
+    [
+        ("return torch.matmul(logits, x)", "RuntimeError"),
+        ("return torch.stack([logits, x[0]])", "RuntimeError"),
+        ("return logits @ x", "RuntimeError"),
+    ],
+)
+def test_so_it_does_where_functions_are_banned(fault, error):
+    text = shown(FAILS_UNDER_A_BAN.format(fault=fault))
+    assert re.search(rf"-+> +\d+ +{re.escape(fault)}", text) and error in text
+    assert "vrnn_tutorial/exercises" not in text
+
+
+def test_a_ban_shows_its_sentence_alone():
+    text = shown(FAILS_UNDER_A_BAN.format(fault="return torch.nn.functional.nll_loss(logits, x)"))
+    assert re.fullmatch(r"Exercise 1\.1: no ready-made cross-entropy, please[^\n]+\.", text.strip())
 
 
 def test_an_answers_own_chain_of_errors_stays():
@@ -127,6 +153,10 @@ def test_a_function_that_computes_and_returns_nothing_is_no_stub(capsys):
 
     with pytest.raises(WrongAnswer, match="is its return missing"):
         exercises.check("1.3", forgetful)
+    for silent in (torch.nn.Module(), functools.partial(forgetful)):
+        silent.forward = forgetful
+        with pytest.raises(WrongAnswer, match="is its return missing"):
+            exercises.check("1.3", silent)
     exercises.check("1.3", lambda log_weights: ...)
     assert capsys.readouterr().out == "Exercise 1.3: not attempted\n"
 

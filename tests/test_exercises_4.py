@@ -1,13 +1,12 @@
 """Chapter 4's exercises: what their checks say of the solutions, of untouched stubs and of plausible mistakes."""
 
 import math
-import re
 
 import pytest
 import torch
-from answers import Answers
+from answers import Answers, confirmed, refused
 
-from vrnn_tutorial import bounds, exercises
+from vrnn_tutorial import bounds
 from vrnn_tutorial.batches import ContiguousStreams
 
 pytestmark = pytest.mark.usefixtures("precision")
@@ -54,6 +53,21 @@ def update(*order):
     return step
 
 
+def by_closure(model, optimizer, x, state, clip):
+    def closure():
+        nonlocal after
+        optimizer.zero_grad()
+        out = model(x, state)
+        bounds.loss(out).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+        after = out.state.detach()
+        return bounds.loss(out)
+
+    after = None
+    optimizer.step(closure)
+    return after
+
+
 def cut(codes, batch_size, length):
     """Streams in rows of memory."""
     steps = len(codes) // batch_size
@@ -82,12 +96,17 @@ def one_by_one(log_q):
     return sum(nats) / len(nats)
 
 
+def one_maximum_for_all(log_q):
+    return (log_q.diagonal() - (log_q - log_q.max()).exp().mean(1).log() - log_q.max()).mean()
+
+
 RIGHT = [
     ("4.1", in_turn),
     ("4.1", lambda c, b, n: tuple(in_turn(c, b, n))),
     ("4.1", lambda c, b, n: whole(cut(c, b, n), n)),
     ("4.2", update("zero", "backward", "clip", "step")),
     ("4.2", update("backward", "clip", "step", "zero")),
+    ("4.2", by_closure),
     ("4.2", update("zero", "by parts", "clip by hand", "step")),
     ("4.3", one_by_one),
     ("4.3", lambda q: float((q.diagonal() - q.logsumexp(1)).mean()) + math.log(len(q))),
@@ -98,8 +117,7 @@ RIGHT = [
 
 @pytest.mark.parametrize("number, solution", RIGHT)
 def test_another_way_to_the_same_is_right(number, solution, capsys):
-    exercises.check(number, solution)
-    assert capsys.readouterr().out.startswith(f"Exercise {number}: right.")
+    confirmed(number, solution, capsys)
 
 
 MISTAKES = [
@@ -115,6 +133,7 @@ MISTAKES = [
         lambda c, b, n: in_turn(c, b, 5),
         "2 whole batches of 4; yours hold other codes",
     ),
+    ("4.1", lambda c, b, n: [x.double() for x in in_turn(c, b, n)], "a batch should hold codes, int64"),
     ("4.1", lambda c, b, n: 7, "a list of batches, not of type int"),
     ("4.1", lambda c, b, n: "text", "a tensor of two dimensions"),
     ("4.1", lambda c, b, n: [x.flatten() for x in in_turn(c, b, n)], "a tensor of two dimensions"),
@@ -142,6 +161,7 @@ MISTAKES = [
     ("4.3", lambda q: q.diagonal() - q.logsumexp(1) + math.log(3), "one number, a mean over i"),
     ("4.3", lambda q: (q.diagonal() - q.logsumexp(1) + math.log(3)).mean() / math.log(2), "these are bits"),
     ("4.3", lambda q: (q.diagonal() - q.exp().mean(1).log()).mean(), "stay in logs"),
+    ("4.3", one_maximum_for_all, "stay in logs"),
     ("4.3", lambda q: (q.diagonal() - q.logsumexp(1) + math.log(3)).mean(), "right for N = 3, wrong for N = 2"),
     ("4.3", lambda q: (q.diagonal() - q.logsumexp(1) + math.log(len(q))).sum(), "the sum over i"),
     ("4.3", lambda q: -(q.diagonal() - q.logsumexp(1) + math.log(len(q))).mean(), "the sign is turned round"),
@@ -154,5 +174,4 @@ MISTAKES = [
 
 @pytest.mark.parametrize("number, mistake, message", MISTAKES)
 def test_a_mistake_is_named(number, mistake, message):
-    with pytest.raises(AssertionError, match=re.escape(message)):
-        exercises.check(number, mistake)
+    refused(number, mistake, message)

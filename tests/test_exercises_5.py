@@ -1,13 +1,12 @@
 """Chapter 5's exercises: what their checks say of the solutions, of untouched stubs and of plausible mistakes."""
 
 import math
-import re
 
+import numpy as np
 import pytest
 import torch
-from answers import Answers
+from answers import Answers, confirmed, refused
 
-from vrnn_tutorial import exercises
 from vrnn_tutorial.text_statistics import entropy
 
 pytestmark = pytest.mark.usefixtures("precision")
@@ -56,6 +55,7 @@ RIGHT = [
     ("5.2", by_a_fine_grid),
     ("5.2", lambda logits, nats: bisected(lambda t: entropy(logits.float(), t).mean(), nats)),
     ("5.2", lambda logits, nats: torch.tensor([bisected(lambda t: entropy(logits, t).mean(), nats)])),
+    ("5.2", lambda logits, nats: bisected(lambda t: entropy(logits, t).mean(), nats) * np.ones(1)),
     ("5.3", by_masking),
     ("5.3", by_counting),
 ]
@@ -63,8 +63,7 @@ RIGHT = [
 
 @pytest.mark.parametrize("number, other", RIGHT)
 def test_another_way_to_the_same_is_right(number, other, capsys):
-    exercises.check(number, other)
-    assert f"Exercise {number}: right." in capsys.readouterr().out
+    confirmed(number, other, capsys)
 
 
 def reading(cell, codes, noise, z=lambda cell, x, h, n: cell.posterior(x, h).rsample(n), fed=lambda cell, x, z, h: x):
@@ -108,6 +107,8 @@ MISTAKES = [
     ("5.1", lambda c, x, n: reading(c, x[:-1], n), "the last character of the prime is still to be read"),
     ("5.1", lambda c, x, n: reading(c, x[1:], n), "the first character of the prime has been left out"),
     ("5.1", lambda c, x, n: c(x[-1:], noise=n[-1]).state, "each step starts from zeros"),
+    ("5.1", lambda c, x, n: reading(c, x.view(6), n), "fails for another: try an input of shape (2, 1, 4)"),
+    ("5.1", lambda c, x, n: reading(c, x if len(x) == 6 else x.repeat(3), n.repeat(3, 1, 1)[:6]), "wrong for two"),
     ("5.1", lambda c, x, n: reading(c, x, n)[0], "(1, 6), but its shape is (6,)"),
     ("5.1", lambda c, x, n: "ROMEO:", "the state should be a tensor, but it is of type str"),
     ("5.2", lambda a, n: bisected(lambda t: entropy(a, t).mean() / math.log(2), n), "for this many bits"),
@@ -140,5 +141,4 @@ MISTAKES = [
 
 @pytest.mark.parametrize("number, mistake, message", MISTAKES)
 def test_a_mistake_is_named(number, mistake, message):
-    with torch.no_grad(), pytest.raises(AssertionError, match=re.escape(message)):
-        exercises.check(number, mistake)
+    refused(number, mistake, message)

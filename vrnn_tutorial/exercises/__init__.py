@@ -68,18 +68,26 @@ def _is_stub(answer: Callable) -> bool:
 
     def stub(): ...
 
-    return getattr(answer, "__code__", stub.__code__).co_code == stub.__code__.co_code
+    return hasattr(answer, "__code__") and answer.__code__.co_code == stub.__code__.co_code
 
 
 def _below(traceback: TracebackType | None, attempt: CodeType) -> TracebackType | None:
-    """The frames that `attempt` called, or None if what failed is the check: it may lie below in a hook of its own."""
-    below = None
+    """The frames that `attempt` called, or None if what failed is the check: it may lie below, called by torch.
+
+    A frame of a check that hides itself only passes on what torch and the answer do, and is left out.
+    """
+    below = last = None
     while traceback is not None:
-        if traceback.tb_frame.f_code is attempt:
-            below = traceback.tb_next
-        elif traceback.tb_frame.f_globals["__name__"].startswith(f"{__name__}."):
+        frame, following = traceback.tb_frame, traceback.tb_next
+        if frame.f_code is attempt:
+            below = following
+        elif frame.f_globals["__name__"].startswith(f"{__name__}."):
+            if last is not None and frame.f_locals.get("__tracebackhide__"):
+                last.tb_next = following
+                traceback = following
+                continue
             below = None
-        traceback = traceback.tb_next
+        last, traceback = traceback, following
     return below
 
 

@@ -4,27 +4,12 @@ All is computed in PyTorch's default type, which the notebook sets, so that tens
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.distributions import Laplace, Normal, kl_divergence
 
-from .chapter_1 import same, tensor
-
-
-def of_another_size(answer: Callable) -> Callable:
-    """The answer, for inputs of another size than before: what it raises now becomes a sentence."""
-
-    def called(*arguments):
-        try:
-            return answer(*arguments)
-        except (RuntimeError, IndexError, ValueError) as error:
-            shape = tuple(arguments[-1].shape)
-            sentence = f"it is right for one size and fails for another: try an input of shape {shape}."
-            raise AssertionError(sentence) from error
-
-    return called
+from .checking import number, of_another_size, same, tensor
 
 
 def quantiles(count: int) -> Tensor:
@@ -64,10 +49,7 @@ def check_2_2(best_baseline) -> str:
     for answer, count, std in ((best_baseline, 100_000, 0.5), (of_another_size(best_baseline), 1000, 2.0)):
         noise = Normal(0.0, 1.0).icdf(quantiles(count))
         f, score = (1 + std * noise) ** 2, noise / std
-        b = answer(f.clone(), score.clone())
-        assert isinstance(b, Tensor | float | int), f"a baseline is one number, but yours is a {type(b).__name__}."
-        b, f, score = torch.as_tensor(b, dtype=torch.float64), f.double(), score.double()
-        assert b.numel() == 1, f"a baseline is one number for all samples, but yours has shape {tuple(b.shape)}."
+        b, f, score = number(answer(f.clone(), score.clone()), "baseline"), f.double(), score.double()
         best = (f * score**2).mean() / (score**2).mean()
         left, none, least = (((f - baseline) * score).var() for baseline in (b, 0.0, best))
         verdict = f"It leaves a variance of {left:.1f}; {least:.1f} is possible"
@@ -81,9 +63,9 @@ def check_2_3(kl_bits) -> str:
     """kl_bits(mean, log_std): a batch of posteriors (B, D) to their mean KL from the standard normal, bits (D,)."""
     mean = torch.tensor([[0.0, 1.5, 0.3], [0.0, -2.0, 0.1]])
     log_std = torch.tensor([[0.0, -1.0, 0.2], [0.0, -2.0, -0.4]])
-    # The same two posteriors, five times over in another order, and a dimension more.
+    # First the two posteriors five times over in another order, and a dimension more: of five, twice is not the sum.
     rows, columns = torch.tensor([0, 1, 1, 0, 1])[:, None], torch.tensor([1, 2, 0, 1])
-    batches = (kl_bits, mean, log_std), (of_another_size(kl_bits), mean[rows, columns], log_std[rows, columns])
+    batches = (kl_bits, mean[rows, columns], log_std[rows, columns]), (of_another_size(kl_bits), mean, log_std)
     for answer, mean, log_std in batches:
         bits = tensor(answer(mean.clone(), log_std.clone()), mean.shape[1:], "it", "one number per dimension")
         standard = Normal(0.0, 1.0)
@@ -93,6 +75,7 @@ def check_2_3(kl_bits) -> str:
         mistaken = kl_divergence(Normal(mean, (log_std / 2).exp()), standard).mean(0) / math.log(2)
         assert not same(bits, mistaken), "log_std is the log of the deviation, not of the variance."
         wanted = nats.mean(0) / math.log(2)
+        assert not same(bits, 2 * wanted), "this is twice the KL: where is the half?"
         batch = f"of a batch of shape {tuple(mean.shape)}"
         assert same(bits, wanted), f"{batch} the second dimension costs {wanted[1]:.3f} bits, not {bits[1]:.3f}."
     return "The dimension that costs 0 bits is one whose posterior is the prior: it says nothing about x."

@@ -8,8 +8,7 @@ from ..cell import VRNNCell
 from ..text import encode
 from ..text_statistics import entropy
 from ..vrnn import VRNN
-from .chapter_1 import same, tensor
-from .chapter_4 import number
+from .checking import number, of_another_size, same, tensor
 
 
 def check_5_1(read) -> str:
@@ -41,6 +40,9 @@ def check_5_1(read) -> str:
         unmoved = VRNN(cell)(codes[:, None], noise=torch.zeros(6, 1, 4, dtype=torch.float64)).state
         assert not same(state, unmoved), "z is the mean alone: the deviation times the noise is missing."
         assert same(state, wanted), "this is not the state that the VRNN has after these six characters."
+        short = VRNN(cell)(codes[:2, None], noise=noise[:2]).state
+        state = tensor(of_another_size(read)(cell, codes[:2], noise[:2]), (1, 6), "the state", "one row")
+        assert same(state, short), "it is right for six characters, and wrong for two: read as many as there are."
     return "What the prime leaves behind is one vector; from here on the prior takes the encoder's place."
 
 

@@ -4,20 +4,22 @@ import math
 
 import torch
 
+from .checking import number, of_another_size, same
+
 
 def check_6_1(active) -> str:
     """active(mean_q, mean_p, threshold): means (T, B, Z) to the number of entries whose difference varies by more."""
     generator = torch.Generator().manual_seed(0)
     T, B = 400, 5
     mean_p = torch.randn(T, B, 6, generator=generator, dtype=torch.float64)
-    tells = torch.randn(T, B, 2, generator=generator, dtype=torch.float64)
+    tells = torch.randn(T, B, generator=generator, dtype=torch.float64)
     per_sequence = torch.randn(1, B, generator=generator, dtype=torch.float64)
     mean_q = mean_p.clone()
-    mean_q[..., 0] += tells[..., 0]
-    mean_q[..., 1] += 0.05 * tells[..., 1]  # varies by 0.0025
+    mean_q[..., 0] *= -1  # varies as much as the prior's, but against it
+    mean_q[..., 1] += 0.05 * tells  # varies by 0.0025
     mean_q[..., 2:4] += 3.0  # apart from the prior, but always by as much
     mean_q[..., 4] += per_sequence
-    count = _number(active(mean_q.clone(), mean_p.clone(), 0.01))
+    count = number(active(mean_q.clone(), mean_p.clone(), 0.01), "count")
     assert count != int((mean_q.flatten(0, 1).var(0) > 0.01).sum()), (
         "the posterior's mean moves with the prior's, also where it tells nothing of x: take that away first."
     )
@@ -26,9 +28,10 @@ def check_6_1(active) -> str:
     )
     assert count != 3, "entry 1 has a standard deviation of 0.05, so its variance is 0.0025, and under the threshold."
     assert count == 2, f"two of the six are active, not {count:g}: the variance is over all steps and sequences."
-    assert _number(active(mean_q.clone(), mean_p.clone(), 0.001)) == 3, "with a threshold of 0.001 a third is active."
-    fewer = _number(_of_other_sizes(active, mean_q[:50, :3, :2], mean_p[:50, :3, :2], 0.01))
-    more = _number(_of_other_sizes(active, mean_q.repeat(1, 1, 2), mean_p.repeat(1, 1, 2), 0.01))
+    count = number(active(mean_q.clone(), mean_p.clone(), 0.001), "count")
+    assert count == 3, "with a threshold of 0.001 a third is active."
+    fewer = number(of_another_size(active)(mean_q[:50, :3, :2], mean_p[:50, :3, :2], 0.01), "count")
+    more = number(of_another_size(active)(mean_q.repeat(1, 1, 2), mean_p.repeat(1, 1, 2), 0.01), "count")
     assert fewer == 1 and more == 4, "with other numbers of steps, sequences and entries it miscounts."
     return "A z may move a great deal and say nothing: what counts is how far the encoder moves away from the prior."
 
@@ -48,33 +51,36 @@ def check_6_2(weigh) -> str:
     got = [torch.as_tensor(value).double() for value in result]
     shapes = [tuple(value.shape) for value in got]
     assert shapes == [(2,), (2, 4), (2,)], f"their shapes should be (B,), (B, K) and (B,), not {shapes}."
-    assert not _close(got[0], log_ratio.logsumexp(1) - math.log(4)), (
+    assert not same(got[0], log_ratio.logsumexp(1) - math.log(4)), (
         "the ratios are averaged with the weights from before, not each with 1/K."
     )
-    assert not _close(got[0], (log_w.exp() * log_ratio).sum(1)), (
+    assert not same(got[0], (log_w.exp() * log_ratio).sum(1)), (
         "this is the mean of the logs; the bound adds the log of the mean."
     )
-    assert not _close(got[0], increment - math.log(4)), (
+    assert not same(got[0], increment - math.log(4)), (
         "the weights before the step add up to one already: there is no further 1/K."
     )
-    assert _close(got[0], increment), f"the bound grows by {increment.tolist()}, not by {got[0].tolist()}."
-    assert not _close(got[1], after.exp()), "these are the weights themselves: their logarithms are asked for."
-    assert _close(got[1].exp().sum(1), torch.ones(2)), "the weights after the step should add up to one."
-    assert _close(got[1], after), "a particle's weight is its weight before times its ratio, normalised."
-    assert _close(got[2], effective), (
+    assert same(got[0], increment), f"the bound grows by {increment.tolist()}, not by {got[0].tolist()}."
+    assert not same(got[1], after.exp()), "these are the weights themselves: their logarithms are asked for."
+    assert same(got[1].exp().sum(1), torch.ones(2)), "the weights after the step should add up to one."
+    assert same(got[1], after), "a particle's weight is its weight before times its ratio, normalised."
+    assert same(got[2], effective), (
         f"four particles of equal weight count as four; yours come to {got[2].tolist()}: it is of the weights *after* "
         "the step, and not of their logarithms."
     )
-    low = [torch.as_tensor(value).double() for value in weigh(log_w.clone(), log_ratio - 1000)]
+    # One row far below the other, lest one maximum for all rows do.
+    below = torch.tensor([0.0, 1000.0])
+    low = [torch.as_tensor(value).double() for value in weigh(log_w.clone(), log_ratio - below[:, None])]
     # In float32 a number near 1,000 has an error of 0.00006.
-    assert _close(low[0], increment - 1000, 1e-3) and _close(low[1], after, 1e-3), (
+    wanted = (increment - below, after, effective)
+    assert all(same(value, right, 1e-3) for value, right in zip(low, wanted)), (
         "ratios as small as exp(-1000) vanish: stay in logs, with logsumexp."
     )
     even = torch.full((3, 5), -math.log(5), dtype=torch.float64)
-    result = _of_other_sizes(weigh, even.clone(), torch.full_like(even, -2.0))
+    result = of_another_size(weigh)(even.clone(), torch.full_like(even, -2.0))
     others = [torch.as_tensor(value).double() for value in result]
     wanted = (torch.full((3,), -2.0), even, torch.full((3,), 5.0))
-    assert all(value.shape == right.shape and _close(value, right) for value, right in zip(others, wanted)), (
+    assert all(value.shape == right.shape and same(value, right) for value, right in zip(others, wanted)), (
         "with five particles of each of three sequences it goes wrong: take the sizes from what is given."
     )
     return "Summed over the steps, with particles drawn anew when the number falls under K / 2, this is FIVO."
@@ -86,37 +92,17 @@ def check_6_3(price) -> str:
     first, second = joint.sum(1), joint.sum(0)
     entropy = [-torch.xlogy(p, p).sum() for p in (first, second, joint)]
     wanted = entropy[0] + entropy[1] - entropy[2]
-    nats = _number(price(joint.clone()))
+    nats = number(price(joint.clone()), "loss in nats")
     assert not torch.isnan(nats), "a pair of probability zero adds nothing, but 0 times log 0 is NaN: use torch.xlogy."
-    assert not _close(nats, entropy[0] + entropy[1]), (
+    assert not same(nats, entropy[0] + entropy[1]), (
         "this is what the two softmaxes cost; asked is how much more that is than the best model of pairs."
     )
-    assert not _close(nats, -wanted), "the sign is turned: what is lost is positive."
-    assert not _close(nats, wanted / math.log(2)), "these are bits; a bit is log 2 nats."
-    assert not _close(nats, wanted / 2), "this is per character; asked is what is lost per pair."
-    assert _close(nats, wanted), f"here it is {wanted:.4f} nats, not {nats.item():.4f}."
+    assert not same(nats, -wanted), "the sign is turned: what is lost is positive."
+    assert not same(nats, wanted / math.log(2)), "these are bits; a bit is log 2 nats."
+    assert not same(nats, wanted / 2), "this is per character; asked is what is lost per pair."
+    assert same(nats, wanted), f"here it is {wanted:.4f} nats, not {nats.item():.4f}."
     apart = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)[:, None] * torch.full((4,), 0.25).double()
-    assert _close(_number(_of_other_sizes(price, apart)), torch.zeros(1)), (
+    assert same(number(of_another_size(price)(apart), "loss in nats"), torch.zeros(())), (
         "if two characters, of four kinds, are independent, nothing is lost."
     )
     return "It is the mutual information of the two characters: what a z could win back, and at most that."
-
-
-def _of_other_sizes(answer, *arguments):
-    """What it makes of arguments of other sizes than before."""
-    try:
-        return answer(*arguments)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise AssertionError("with other sizes it fails: take the sizes from what is given.") from error
-
-
-def _number(value) -> torch.Tensor:
-    """What came back, a Python number or a tensor of one, as a float64."""
-    value = torch.as_tensor(value)
-    assert value.numel() == 1, f"it should be one number, not of shape {tuple(value.shape)}."
-    return value.double().squeeze()
-
-
-def _close(value, wanted, tolerance=2e-5) -> bool:
-    """Whether they agree to what float32 can tell of numbers near 1."""
-    return torch.allclose(value, wanted.double(), rtol=0, atol=tolerance)
