@@ -17,8 +17,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.path import Path as Outline
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from .files import FOLDER, write_atomically
@@ -26,7 +28,7 @@ from .probes import Trace
 
 BLUE, ORANGE, GREEN, PURPLE, AMBER, INK = "#0072B2", "#D55E00", "#00A87B", "#A65283", "#EBA200", "#222222"
 STYLE = ["default", {"font.size": 11.5, "mathtext.fontset": "cm", "text.color": INK,
-                     "axes.prop_cycle": plt.cycler(color=(BLUE, ORANGE, GREEN, PURPLE, AMBER, INK))}]
+                     "axes.prop_cycle": cycler(color=(BLUE, ORANGE, GREEN, PURPLE, AMBER, INK))}]
 #: Runs of the source article's configuration, at the learning rate of its notebook and at its own.
 HISTORIES = tuple(FOLDER / "checkpoints" / f"source-lr-{rate}" / "history.json" for rate in ("0.01", "0.001"))
 
@@ -93,7 +95,7 @@ def network(phase: str) -> Figure:
         raise ValueError(f'phase must be "generation" or "training", not {phase!r}.')
     places, training = PLACES[phase], phase == "training"
     height = places["z_t"][1] + (2.05 if training else 1.7)
-    ax = _sheet(height, phase.capitalize(), CAPTIONS[phase])
+    fig, ax = _sheet(height, phase.capitalize(), CAPTIONS[phase])
     for name, below in (("h_{t-1}", "from the\nstep before"), ("z_t", ""), ("x_t", ""), ("h_t", "to the\nnext step")):
         x, y = places[name]
         _variable(ax, (x, y), 0.4, name in ("z_t", "x_t"), training and name == "x_t")
@@ -114,7 +116,7 @@ def network(phase: str) -> Figure:
             for side in compared:
                 _wire(ax, places, side, name, AMBER)
     _key(ax, training)
-    return ax.figure
+    return fig
 
 
 @plt.style.context(STYLE)
@@ -122,7 +124,7 @@ def vae_network() -> Figure:
     """The VAE in training, drawn as the VRNN is by `network`: Kingma and Welling 2014 (arXiv 1312.6114)."""
     places = VAE_PLACES
     caption = "1 encode $x$, and draw $z$,  2 score $x$ with the decoder,  3 compare encoder and prior"
-    ax = _sheet(5.35, "The VAE, in training", caption)
+    fig, ax = _sheet(5.35, "The VAE, in training", caption)
     for name in ("x", "mean\nlog_std", "z", "noise", "logits"):
         _variable(ax, places[name], 0.4, name in ("x", "z", "noise"), name == "x")
         text, size = (f"${name}$", 19) if len(name) == 1 else (name, 11.5)
@@ -140,11 +142,11 @@ def vae_network() -> Figure:
     ax.text(9.1, 3.7, "trained to minimise\nloss 1 + loss 2 = \u2212ELBO", size=13, ha="center", va="center",
             linespacing=1.5)
     _key(ax, training=True, waves=False)
-    return ax.figure
+    return fig
 
 
-def _sheet(height, title, caption) -> Axes:
-    """Axes in inches that fill a new figure, under a title and a caption."""
+def _sheet(height, title, caption) -> tuple[Figure, Axes]:
+    """A new figure, and axes in inches that fill it, under a title and a caption."""
     width = 11.7
     fig = plt.figure(figsize=(width, height))
     plt.close(fig)  # it is the caller's: pyplot would show it a second time in a notebook
@@ -152,7 +154,7 @@ def _sheet(height, title, caption) -> Axes:
     ax.axis("off")
     ax.text(0.42, height - 0.42, title, size=18, weight="bold", va="center")
     ax.text(0.42, height - 0.8, caption, size=13, va="center")
-    return ax
+    return fig, ax
 
 
 def _variable(ax, center, half, random, observed=False) -> None:
@@ -336,9 +338,8 @@ def training_loss(histories: Sequence[dict], source: dict[int, tuple] = SOURCE) 
     histories: what `training.train` leaves in history.json, of one or two runs. Each batch is a faint line, their
     running mean a strong one, the held-out validation text a dashed one. source: points beside them, shaped as SOURCE.
     """
-    fig = plt.figure(figsize=(11.7, 6), layout="constrained")
+    fig = plt.figure(figsize=(11.7, 6), layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1))
     plt.close(fig)
-    fig.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
     panels = fig.subplot_mosaic([["loss", "reconstruction"], ["loss", "kl"]], width_ratios=(3, 2), sharex=True)
     titles = ("loss 1 + loss 2 = \u2212ELBO", "loss 1: reconstruction", r"loss 2: KL(posterior $\|$ prior)")
     for column, (name, title) in enumerate(zip(("loss", "reconstruction", "kl"), titles)):
