@@ -18,6 +18,7 @@ from .generation import generate
 from .schedules import Cosine, Ramp
 from .text import corpus_from_file
 from .training import train
+from .vae import VAE
 from .vrnn import VRNN
 
 BEST = FOLDER / "checkpoints" / "best" / "best.safetensors"
@@ -131,9 +132,9 @@ def _corpus(options):
     return shakespeare() if options.text is None else corpus_from_file(options.text, to_ascii=options.to_ascii)
 
 
-def _text_model(options):
+def _text_model(options) -> VRNN | CharRNN:
     model = load_checkpoint(options.checkpoint)
-    if model.configuration["emission"] != "categorical":
+    if isinstance(model, VAE) or model.configuration["emission"] != "categorical":
         raise ValueError(f"{options.checkpoint} holds a {type(model).__name__} of vectors, not of characters.")
     return model
 

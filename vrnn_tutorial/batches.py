@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import LongTensor, Tensor
+from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class _Batches:
     def _window(self) -> int:
         return self.length * self.characters
 
-    def _cut(self, text: Tensor, starts: Tensor) -> LongTensor:
+    def _cut(self, text: Tensor, starts: Tensor) -> Tensor:
         """The windows x of `text` that begin at `starts` (B,)."""
         rows = text.unfold(0, self._window, 1)[starts]  # (B, T k)
         x = rows.view(-1, self.length, self.characters).transpose(0, 1).contiguous()  # (T, B, k)
@@ -55,7 +55,7 @@ class RandomWindows(_Batches):
     seed: int = 0
     carries_state: ClassVar[bool] = False
 
-    def __iter__(self) -> Iterator[LongTensor]:
+    def __iter__(self) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(self.seed)
         while True:
             starts = torch.randint(len(self.codes) - self._window + 1, (self.batch_size,), generator=generator)
@@ -73,7 +73,7 @@ class ContiguousStreams(_Batches):
 
     carries_state: ClassVar[bool] = True
 
-    def __iter__(self) -> Iterator[LongTensor]:
+    def __iter__(self) -> Iterator[Tensor]:
         starts = torch.arange(self.batch_size) * (len(self.codes) // self.batch_size)
         circle = torch.cat([self.codes, self.codes[: self._window]])  # a window may run over the end of the text
         for n in itertools.count():

@@ -45,7 +45,7 @@ def source_loop(cell: VRNNCell, x: Tensor, noise: Tensor | None = None) -> Tenso
 
     It equals `bounds.loss(VRNN(cell)(x, noise=noise))`. x: codes (T, B). noise: (T, B, Z), drawn if not given.
     """
-    state, total = None, 0.0
+    state, total = None, torch.zeros(())
     for t, x_t in enumerate(x):
         step = cell(x_t, state, None if noise is None else noise[t])
         state = step.state
@@ -65,11 +65,11 @@ def matrix_products(cell: VRNNCell, length: int, batch_size: int) -> Callable[[]
     All else is left out: biases, nonlinearities, noise, losses, look-ups, sums, the optimizer. cell: of codes, one per
     step, with one GRU layer and nets of depth 1.
     """
-    posterior, rnn, characters = cell.posterior_net[0].weight, cell.rnn_cells[0], length * batch_size
-    E, codes = posterior.shape[1] - cell.hidden_size, min(cell.phi_x.input_size, characters)
-    recurrent = cell.phi_z[0][0].weight, rnn.weight_ih[:, E:], rnn.weight_hh, posterior[:, E:]
-    batched = cell.prior_net[0].weight, cell.emission_net[0].weight
-    per_code = cell.phi_x.net[0][0].weight, posterior[:, :E], rnn.weight_ih[:, :E]
+    first, weight, characters = cell.first_weights(), cell.get_parameter, length * batch_size
+    recurrent = weight("phi_z.0.0.weight"), first.rnn_z, first.rnn_h, first.posterior_h
+    batched = weight("prior_net.0.weight"), weight("emission_net.0.weight")
+    per_code = weight("phi_x.net.0.0.weight"), first.posterior_x, first.rnn_x
+    codes = min(cell.phi_x.input_size, characters)
     operands = [
         (W.detach(), torch.randn(*shape, W.shape[1]), torch.randn(*shape, W.shape[0]))
         for weights, *shape in ((recurrent, length, batch_size), (batched, 1, characters), (per_code, 1, codes))
@@ -79,10 +79,10 @@ def matrix_products(cell: VRNNCell, length: int, batch_size: int) -> Callable[[]
     def multiply() -> None:
         for W, inputs, gradients in operands:
             for step in inputs:
-                step @ W.t()
+                torch.matmul(step, W.t())
             for step in gradients:
-                step @ W
-            gradients.flatten(0, 1).t() @ inputs.flatten(0, 1)
+                torch.matmul(step, W)
+            torch.matmul(gradients.flatten(0, 1).t(), inputs.flatten(0, 1))
 
     return multiply
 
@@ -157,7 +157,8 @@ def _high_water() -> int:
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage: on Linux a process inherits its mark, and a small child would show its parent's.
-        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1])
+        (kilobytes,) = re.findall(r"VmHWM:\s*(\d+) kB", status.read_text())
+        return 1024 * int(kilobytes)
     import resource  # Windows has none
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .cell import State
 
-def gated_path(cell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor, h: Tensor, mask: Tensor | None):
+
+def gated_path(cell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor, state: State, mask: Tensor | None):
     """vrnn.open_path for one GRU layer and nets of depth 1, whose arguments and results it shares."""
-    weights, rnn, phi = cell.first_weights(), cell.rnn_cells[0], cell.phi_z[0][0]
+    weights, phi = cell.first_weights(), cell.phi_z[0][0]
     hidden, raw, z, z_features = _GatedPath.apply(
-        x_posterior, x_rnn, noise, h, mask, weights.posterior_h, phi.weight, phi.bias,
-        weights.rnn_z, rnn.weight_hh, rnn.bias_hh)
+        x_posterior, x_rnn, noise, state, mask, weights.posterior_h, phi.weight, phi.bias,
+        weights.rnn_z, weights.rnn_h, weights.rnn_h_bias)
     return hidden, raw, z, z_features, hidden[-1]
 
 
@@ -45,9 +47,10 @@ class _GatedPath(torch.autograd.Function):
         # A copy, since what is returned must not share memory with what is kept.
         return path[1:].clone(), raw, z.clone(), z_features.clone()
 
+    # Torch's own signature is (ctx, *grad_outputs), which cannot say that these are four.
     @staticmethod
     @once_differentiable
-    def backward(ctx, d_hidden, d_raw, d_z, d_z_features):
+    def backward(ctx, d_hidden, d_raw, d_z, d_z_features):  # pyright: ignore[reportIncompatibleMethodOverride]
         noise, mask, std, z, z_features, gates, n_h, path, W_q, W_z, W_i, W_h = ctx.saved_tensors
         T, B, H = n_h.shape
         h = path[:-1]

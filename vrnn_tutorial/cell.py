@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .emission import Bernoulli, Categorical, Gaussian, from_raw, raw_size
+from .emission import Emission, from_raw, raw_size
 from .gaussian import DiagonalGaussian
 
 RNN_CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell, "rnn": nn.RNNCell}
@@ -33,16 +33,20 @@ class Step(NamedTuple):
     prior: DiagonalGaussian  # of z_t, each parameter (B, Z)
     posterior: DiagonalGaussian  # of z_t, each parameter (B, Z)
     z: Tensor  # (B, Z), drawn from the posterior
-    emission: Categorical | Bernoulli | Gaussian  # of x_t
+    emission: Emission  # of x_t
 
 
 class FirstWeights(NamedTuple):
-    """The columns of the first layers of posterior and recurrence, by what they multiply: phi_x(x), h or phi_z(z)."""
+    """The first layers of posterior and recurrence, cut by what their columns multiply: phi_x(x), h or phi_z(z)."""
 
     posterior_x: Tensor  # (., E)
     posterior_h: Tensor  # (., H)
+    posterior_bias: Tensor  # (.,)
     rnn_x: Tensor  # (gates H, E)
     rnn_z: Tensor  # (gates H, H)
+    rnn_h: Tensor  # (gates H, H)
+    rnn_bias: Tensor  # (gates H,), beside phi_x(x) and phi_z(z)
+    rnn_h_bias: Tensor  # (gates H,), beside h
 
 
 def net(inputs: int, width: int, outputs: int, depth: int) -> nn.Sequential:
@@ -61,7 +65,8 @@ class InputFeatures(nn.Module):
 
     def __init__(self, input_size: int, embedding_size: int, emission: str, characters: int, depth: int):
         super().__init__()
-        self.input_size, self.characters, self.takes_codes = input_size, characters, emission == "categorical"
+        self.input_size, self.embedding_size = input_size, embedding_size
+        self.characters, self.takes_codes = characters, emission == "categorical"
         if characters < 1 or (characters > 1 and not self.takes_codes):
             raise ValueError(f"characters={characters}: one or more, and more than one only for codes.")
         make = nn.Embedding if self.takes_codes else nn.Linear
@@ -157,19 +162,23 @@ class VRNNCell(nn.Module):
         """The posterior, given phi_x(x) (..., E) in place of x."""
         return DiagonalGaussian(*self.posterior_net(torch.cat([features, h], -1)).chunk(2, -1))
 
-    def emission(self, z: Tensor, h: Tensor) -> Categorical | Bernoulli | Gaussian:
+    def emission(self, z: Tensor, h: Tensor) -> Emission:
         """p(x_t | z_t, h_{t-1}), Chung equation 6: of x_t, from the h *before* the step. z: (..., Z), h: (..., H)."""
         return self.emission_from_features(self.phi_z(z), h)
 
-    def emission_from_features(self, z_features: Tensor, h: Tensor) -> Categorical | Bernoulli | Gaussian:
+    def emission_from_features(self, z_features: Tensor, h: Tensor) -> Emission:
         """The emission, given phi_z(z) (..., H) in place of z."""
         return from_raw(self.emission_net(torch.cat([h, z_features], -1)), self.emission_kind, self.characters)
 
     def first_weights(self) -> FirstWeights:
         """The weights by which the two methods around this one, posterior's and recurrence's, join their inputs."""
-        posterior, rnn = self.posterior_net[0].weight, self.rnn_cells[0].weight_ih
+        posterior, rnn = self.posterior_net[0], self.rnn_cells[0]
+        assert isinstance(posterior, nn.Linear) and isinstance(rnn, nn.RNNCellBase)
         split = [self.embedding_size, self.hidden_size]
-        return FirstWeights(*posterior.split(split, 1), *rnn.split(split, 1))
+        posterior_x, posterior_h = posterior.weight.split(split, 1)
+        rnn_x, rnn_z = rnn.weight_ih.split(split, 1)
+        return FirstWeights(posterior_x, posterior_h, posterior.bias,
+                            rnn_x, rnn_z, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh)
 
     def rnn(self, x: Tensor, z: Tensor, state: State) -> State:
         """The state after x_t and z_t: the recurrence, Chung equation 7."""
@@ -199,7 +208,7 @@ class VRNNCell(nn.Module):
         return self.layer_hidden(self.layer_states(state)[-1])
 
     def layer_states(self, state: State) -> tuple:
-        return (state,) if self.num_layers == 1 else state
+        return (state,) if self.num_layers == 1 else tuple(state)
 
     def layer_hidden(self, layer: Tensor | tuple) -> Tensor:
-        return layer[0] if self.rnn_type == "lstm" else layer
+        return layer if isinstance(layer, Tensor) else layer[0]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cell import InputFeatures, net
-from .emission import Bernoulli, Categorical, Gaussian, from_raw, raw_size
+from .emission import Categorical, Emission, from_raw, raw_size
 
 RNN_LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 
@@ -19,7 +19,7 @@ class CharRNNOutput(NamedTuple):
     kl: Tensor  # (T, B): zeros; there is no z to pay for
     state: Tensor | tuple  # after the last step, as nn.GRU or nn.LSTM keep it
     hidden: Tensor  # (T, B, H): h_1 to h_T of the top layer
-    emission: Categorical | Bernoulli | Gaussian  # parameters (T, B, ...)
+    emission: "Emission | Chained"  # parameters (T, B, ...)
 
 
 class CharRNN(nn.Module):
@@ -65,7 +65,7 @@ class CharRNN(nn.Module):
         reconstruction = -emission.log_prob(x)
         return CharRNNOutput(reconstruction, torch.zeros_like(reconstruction), after, hidden, emission)
 
-    def emission(self, h: Tensor) -> Categorical | Bernoulli | Gaussian:
+    def emission(self, h: Tensor) -> "Emission | Chained":
         """p(x_t | h_{t-1}). h: (..., H)."""
         return from_raw(self.emission_net(h), self.emission_kind, self.characters)
 
@@ -107,7 +107,7 @@ class Chained(NamedTuple):
     def given(self, x: Tensor) -> Categorical:
         """The k softmaxes, each given the characters of x before its own."""
         embedded = self.model.phi_x.embedding(x).flatten(-2)
-        E = self.model.phi_x.embedding.embedding_dim
+        E = self.model.phi_x.embedding_size
         heard = [link(torch.cat([self.h, embedded[..., :i * E]], -1)) for i, link in enumerate(self.model.links, 1)]
         return Categorical(self.logits + torch.stack([torch.zeros_like(heard[0]), *heard], -2), len(heard) + 1)
 
@@ -125,9 +125,10 @@ class ChainedCharRNN(CharRNN):
         super().__init__(*args, **options)
         if self.characters == 1:
             raise ValueError("a chain needs two characters per step or more.")
-        V, H, E = self.phi_x.input_size, self.hidden_size, self.phi_x.embedding.embedding_dim
+        V, H, E = self.phi_x.input_size, self.hidden_size, self.phi_x.embedding_size
         self.links = nn.ModuleList(net(H + i * E, H, V, depth=2) for i in range(1, self.characters))
 
     def emission(self, h: Tensor) -> Chained:
         """p(x_t | h_{t-1}). h: (..., H)."""
-        return Chained(super().emission(h).logits, h, self)
+        logits, *_ = super().emission(h)
+        return Chained(logits, h, self)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .cell import VRNNCell
 from .char_rnn import ChainedCharRNN, CharRNN
@@ -14,11 +14,12 @@ from .vae import VAE
 from .vrnn import VRNN
 
 FORMAT = "vrnn_tutorial 1"
+Model = VRNN | CharRNN | VAE
 MODELS = {model.__name__: model for model in (VRNN, CharRNN, ChainedCharRNN, VAE)}
 WEIGHTS = "model."
 
 
-def make_model(name: str, configuration: dict) -> nn.Module:
+def make_model(name: str, configuration: dict) -> Model:
     """The model of that class name (a key of MODELS) and `model.configuration`, with fresh weights."""
     if name != "VRNN":
         return MODELS[name](**configuration)
@@ -27,7 +28,7 @@ def make_model(name: str, configuration: dict) -> nn.Module:
     return VRNN(VRNNCell(**options), batch_first=batch_first)
 
 
-def save_checkpoint(path: Path, model: nn.Module, tensors: dict[str, Tensor] | None = None, **about) -> None:
+def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None = None, **about) -> None:
     """Saves a model so that load_checkpoint needs nothing but the file.
 
     tensors: what else is to be kept, under names of its own. about: facts to keep beside the configuration, as JSON.
@@ -39,7 +40,7 @@ def save_checkpoint(path: Path, model: nn.Module, tensors: dict[str, Tensor] | N
     write_atomically(path, safetensors.torch.save(content, metadata))
 
 
-def read_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Tensor], dict]:
+def read_checkpoint(path: Path | str) -> tuple[Model, dict[str, Tensor], dict]:
     """The model, the other tensors and the facts of a checkpoint. Raises as load_checkpoint does."""
     path = Path(path)
     if not path.is_file():
@@ -63,7 +64,7 @@ def read_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Tensor], dict]:
     return model, {name: tensor for name, tensor in tensors.items() if not name.startswith(WEIGHTS)}, about
 
 
-def load_checkpoint(path: Path) -> nn.Module:
+def load_checkpoint(path: Path | str) -> Model:
     """The model saved at `path`, on the CPU, in evaluation mode.
 
     Raises FileNotFoundError if there is none, and ValueError for a file that is truncated, foreign, pickled or whose

@@ -57,6 +57,9 @@ class Gaussian(DiagonalGaussian):
     """
 
 
+Emission = Categorical | Bernoulli | Gaussian
+
+
 def raw_size(kind: str, input_size: int, characters: int = 1) -> int:
     """How many numbers a network must put out per step for an emission of this kind.
 
@@ -68,7 +71,7 @@ def raw_size(kind: str, input_size: int, characters: int = 1) -> int:
     return sizes[kind]
 
 
-def from_raw(raw: Tensor, kind: str, characters: int = 1) -> Categorical | Bernoulli | Gaussian:
+def from_raw(raw: Tensor, kind: str, characters: int = 1) -> Emission:
     """The distribution of this kind whose parameters are a network's raw output (..., raw_size)."""
     if kind == "categorical":
         return Categorical(raw if characters == 1 else raw.unflatten(-1, (characters, -1)), characters)

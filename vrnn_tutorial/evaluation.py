@@ -4,8 +4,9 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .char_rnn import CharRNN
 from .vrnn import VRNN
 
 
@@ -15,7 +16,7 @@ class Evaluation(NamedTuple):
     reconstruction: float
     kl: float
     elbo_error: float  # standard error of the mean over the draws of z; 0 for a single draw
-    characters: int  # how many were scored, once each
+    characters: float  # how many were scored, once each; NaN where that is not known
 
     @property
     def loss(self) -> float:
@@ -28,7 +29,7 @@ class Evaluation(NamedTuple):
         return self.loss / math.log(2)
 
 
-def evaluate(model: nn.Module, held_out: Tensor, *, draws: int = 10, streams: int = 1, seed: int = 0,
+def evaluate(model: VRNN | CharRNN, held_out: Tensor, *, draws: int = 10, streams: int = 1, seed: int = 0,
              steps_at_once: int = 500) -> Evaluation:
     """The ELBO of a text, its state carried from the first character to the last, averaged over `draws` of z.
 
@@ -72,4 +73,5 @@ def evaluate(model: nn.Module, held_out: Tensor, *, draws: int = 10, streams: in
     scored = len(x) * columns * characters
     per_draw = sums.sum(1) / scored
     error = per_draw.sum(0).std().item() / math.sqrt(draws) if draws > 1 else 0.0
-    return Evaluation(*per_draw.mean(1).tolist(), error, scored)
+    reconstruction, kl = per_draw.mean(1).tolist()
+    return Evaluation(reconstruction, kl, error, scored)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .char_rnn import CharRNN
-from .emission import Bernoulli, Categorical, Gaussian
+from .char_rnn import Chained, CharRNN
+from .emission import Emission
 from .text import decode, encode
 from .vrnn import VRNN
 
@@ -19,7 +19,7 @@ class Sampled(NamedTuple):
 
     x: Tensor  # (B,), (B, k) or (B, D)
     z: Tensor | None  # (B, Z), drawn from the prior; None for a CharRNN
-    emission: Categorical | Bernoulli | Gaussian  # of x given z, untouched by any temperature
+    emission: Emission | Chained  # of x given z, untouched by any temperature
 
 
 def sample(model: VRNN | CharRNN, *, prime: Tensor | None = None, temperature: float = 1.0,

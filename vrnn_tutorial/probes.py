@@ -34,10 +34,10 @@ def trace(model: VRNN, text: str, *, draws: int = 10, seed: int = 0) -> Trace:
     model.batch_first = False
     out = model(encode(text)[:, None].repeat(1, draws), generator=generator)
     before = torch.cat([torch.zeros_like(out.hidden[:1]), out.hidden[:-1]])
-    emission = model.cell.emission(out.prior.sample(generator=generator), before)
-    first = [DiagonalGaussian(*(parameter[:, 0] for parameter in q)) for q in (out.prior, out.posterior)]
+    logits, *_ = model.cell.emission(out.prior.sample(generator=generator), before)
+    prior, posterior = (DiagonalGaussian(*(parameter[:, 0] for parameter in q)) for q in (out.prior, out.posterior))
     kl, reconstruction = (nats.mean(1) / math.log(2) for nats in (out.kl, out.reconstruction))
-    return Trace(text, out.hidden[:, 0], *first, emission.logits.softmax(-1).mean(1), kl, reconstruction + kl)
+    return Trace(text, out.hidden[:, 0], prior, posterior, logits.softmax(-1).mean(1), kl, reconstruction + kl)
 
 
 @torch.no_grad()
@@ -103,8 +103,8 @@ def mutual_information(model: VRNN, x: Tensor, *, draws: int = 100, seed: int = 
     steps = []
     for h in torch.cat([torch.zeros_like(out.hidden[:1]), out.hidden[:-1]]):  # (B, H)
         several = h.expand(draws, *h.shape)
-        emission = cell.emission(cell.prior(several).rsample(generator=generator), several)
-        p = emission.logits.softmax(-1).mean(0).double()  # (B, V)
+        logits, *_ = cell.emission(cell.prior(several).rsample(generator=generator), several)
+        p = logits.softmax(-1).mean(0).double()  # (B, V)
         q = cell.posterior_from_features(features.expand(len(h), -1, -1), h[:, None].expand(-1, len(features), -1))
         z, mean, log_std = (value.double() for value in (q.rsample(generator=generator), *q))  # (B, V, Z)
         # log q of each z under each of the V posteriors, but for a constant, as matrix products.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import LongTensor, Tensor
+from torch import Tensor
 
 from .batches import ContiguousStreams, RandomWindows
 
@@ -52,7 +52,7 @@ class Corpus:
     def last_tenth(self) -> Tensor:
         return self.codes[len(self.codes) * 9 // 10 :]
 
-    def __iter__(self) -> Iterator[LongTensor]:
+    def __iter__(self) -> Iterator[Tensor]:
         return iter(self.windows())
 
     def windows(self, batch_size: int = 64, length: int = 300, characters: int = 1, seed: int = 0) -> RandomWindows:
@@ -67,7 +67,7 @@ class Corpus:
         return self.validation if len(self.validation) >= characters else None
 
 
-def encode(text: str, *, to_ascii: bool = False) -> LongTensor:
+def encode(text: str, *, to_ascii: bool = False) -> Tensor:
     """The ASCII codes of a text, int64 of shape (N,).
 
     `to_ascii=True` first spells in ASCII whatever can be: accents are dropped, quotes and dashes straightened,
@@ -87,7 +87,7 @@ def encode(text: str, *, to_ascii: bool = False) -> LongTensor:
     return torch.tensor(list(text.encode("ascii")))
 
 
-def decode(codes: LongTensor) -> str:
+def decode(codes: Tensor) -> str:
     """The text of the ASCII codes (N,); the inverse of `encode`. Raises ValueError for other shapes and other codes."""
     if codes.dim() != 1:
         raise ValueError(f"codes must have shape (N,), not {tuple(codes.shape)}")

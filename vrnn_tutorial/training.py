@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import bounds
-from .checkpoint import read_checkpoint, save_checkpoint
+from .checkpoint import Model, read_checkpoint, save_checkpoint
 from .evaluation import Evaluation, evaluate
 from .files import write_atomically
 from .generation import generate
 from .schedules import Schedule
+from .vrnn import VRNN
 
 #: What the history tells of each update.
 LOSSES = ("reconstruction", "kl", "gradient_norm")
@@ -42,7 +43,7 @@ class Record(NamedTuple):
     sample: str | None  # text generated then, from a model of codes
 
 
-def train(model: nn.Module, corpus: Iterable[Tensor], *, updates: int = 2000, learning_rate: Schedule = 0.001,
+def train(model: Model, corpus: Iterable[Tensor], *, updates: int = 2000, learning_rate: Schedule = 0.001,
           kl_weight: Schedule = 1.0, free_bits: Schedule = 0.0, word_dropout: float = 0.0, weight_decay: float = 0.0,
           clip: float = 1.0, validation: Tensor | None = None, evaluate_every: int = 100,
           keep: Iterable[int] = (), out: Path | None = None, resume: bool = False, seed: int = 0, device: str = "cpu",
@@ -96,7 +97,7 @@ def read_records(out: Path) -> list[Record]:
     losses = torch.tensor([history[name] for name in LOSSES], dtype=next(model.parameters()).dtype)  # from nine digits
     taken = {entry["update"]: (Evaluation(entry["reconstruction"], entry["kl"], 0.0, math.nan), entry["sample"])
              for entry in history["validation"]}
-    return [Record(update, *three, math.nan, *taken.get(update, (None, None)))
+    return [Record._make((update, *three, math.nan, *taken.get(update, (None, None))))
             for update, three in enumerate(losses.T.tolist(), 1)]
 
 
@@ -117,7 +118,7 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
             if run.update and evaluation is not None:
                 losses = [run.history[name][-1] for name in LOSSES]
                 losses = torch.tensor(losses, dtype=next(model.parameters()).dtype).tolist()  # from nine digits
-                yield Record(run.update, *losses, math.nan, evaluation, text)
+                yield Record._make((run.update, *losses, math.nan, evaluation, text))
         bar = tqdm(total=updates, initial=run.update, unit="update", disable=not progress)
         with bar:
             while run.update < updates:
@@ -248,7 +249,7 @@ class _Run:
 
     def _nest(self, leaves):
         """The state made of these tensors, in the order of _leaves."""
-        cell = getattr(self.model, "cell", self.model)
+        cell = self.model.cell if isinstance(self.model, VRNN) else self.model
         parts = iter(leaves)
         return _map(lambda _: next(parts), cell.zero_state(leaves[0].new_zeros(1, 1)))
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .cell import net
-from .emission import Bernoulli, Gaussian, from_raw, raw_size
+from .emission import Emission, from_raw, raw_size
 from .gaussian import DiagonalGaussian
 
 
@@ -18,7 +18,7 @@ class VAEOutput(NamedTuple):
     prior: DiagonalGaussian  # standard normal, parameters (B, Z)
     posterior: DiagonalGaussian  # parameters (B, Z)
     z: Tensor  # (B, Z)
-    emission: Bernoulli | Gaussian  # of x, parameters (B, D)
+    emission: Emission  # of x, parameters (B, D)
 
 
 class VAE(nn.Module):
@@ -53,6 +53,6 @@ class VAE(nn.Module):
         """q(z | x), the encoder. x: (..., D) gives parameters (..., Z)."""
         return DiagonalGaussian(*self.posterior_net(x).chunk(2, -1))
 
-    def emission(self, z: Tensor) -> Bernoulli | Gaussian:
+    def emission(self, z: Tensor) -> Emission:
         """p(x | z), the decoder. z: (..., Z) gives parameters (..., D)."""
         return from_raw(self.emission_net(z), self.emission_kind)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .by_hand import gated_path
 from .cell import State, VRNNCell
-from .emission import Bernoulli, Categorical, Gaussian
+from .emission import Emission
 from .gaussian import DiagonalGaussian, standard_normal
 
 
@@ -27,7 +27,7 @@ class Output(NamedTuple):
     posterior: DiagonalGaussian  # parameters (T, B, Z)
     z: Tensor  # (T, B, Z)
     hidden: Tensor  # (T, B, H): h_1 to h_T of the top layer
-    emission: Categorical | Bernoulli | Gaussian  # parameters (T, B, ...)
+    emission: Emission  # parameters (T, B, ...)
 
 
 class VRNN(nn.Module):
@@ -61,10 +61,11 @@ class VRNN(nn.Module):
         """
         self.cell.phi_x.check_axes(x, *("BT" if self.batch_first else "TB"))
         if self.batch_first:
-            x, noise, rnn_input = (None if given is None else given.transpose(0, 1) for given in (x, noise, rnn_input))
+            x = x.transpose(0, 1)
+            noise, rnn_input = (None if given is None else given.transpose(0, 1) for given in (noise, rnn_input))
         out = self.run(x, state, noise, generator, rnn_input)
         if self.batch_first:
-            out = Output(*(v if name == "state" else _swap(v) for name, v in zip(Output._fields, out, strict=True)))
+            out = out._replace(**{name: _swap(v) for name, v in out._asdict().items() if name != "state"})
         return out
 
     def run(self, x, state, noise, generator, rnn_input=None) -> Output:
@@ -91,17 +92,16 @@ class VRNN(nn.Module):
 
     def input_products(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The share of x in the first layer of the posterior (T, B, .) and in the recurrence's gates (T, B, .)."""
-        cell, rnn = self.cell, self.cell.rnn_cells[0]
+        cell, weights = self.cell, self.cell.first_weights()
         # A text of more characters than there are codes needs each product once per code, not once per character.
         table = cell.phi_x.takes_codes and cell.characters == 1 and x.numel() > cell.phi_x.input_size
         features = cell.phi_x(torch.arange(cell.phi_x.input_size, device=x.device) if table else x)
-        weights = cell.first_weights()
-        products = (F.linear(features, weights.posterior_x, cell.posterior_net[0].bias),
-                    F.linear(features, weights.rnn_x, rnn.bias_ih))
+        x_posterior = F.linear(features, weights.posterior_x, weights.posterior_bias)
+        x_rnn = F.linear(features, weights.rnn_x, weights.rnn_bias)
         if not table:
-            return products
+            return x_posterior, x_rnn
         cell.phi_x.check(x)
-        return tuple(F.embedding(x, product) for product in products)
+        return F.embedding(x, x_posterior), F.embedding(x, x_rnn)
 
 
 def open_path(cell: VRNNCell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor, state: State, mask: Tensor | None):
@@ -109,7 +109,7 @@ def open_path(cell: VRNNCell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor,
 
     Returns hidden (T, B, H), the posterior's parameters (T, B, 2Z), z (T, B, Z), phi_z(z) (T, B, H) and the state.
     """
-    rest, rnn, weights = cell.posterior_net[1:], cell.rnn_cells[0], cell.first_weights()
+    rest, weights = cell.posterior_net[1:], cell.first_weights()
     steps = []
     masks = [None] * len(noise) if mask is None else mask
     # unbind, not [t]: the gradient of an index is a tensor of all T steps, made anew at each of them.
@@ -122,7 +122,7 @@ def open_path(cell: VRNNCell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor,
         z_features = cell.phi_z(z)
         bottom = cell.layer_states(state)[0]
         gates_x = x_to_rnn + F.linear(z_features, weights.rnn_z)
-        gates_h = F.linear(cell.layer_hidden(bottom), rnn.weight_hh, rnn.bias_hh)
+        gates_h = F.linear(cell.layer_hidden(bottom), weights.rnn_h, weights.rnn_h_bias)
         state = cell.upper_layers(GATES[cell.rnn_type](gates_x, gates_h, bottom), state)
         steps.append((cell.hidden(state), raw, z, z_features))
     return *(torch.stack(column) for column in zip(*steps, strict=True)), state

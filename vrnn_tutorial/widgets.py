@@ -10,10 +10,13 @@ from pathlib import Path
 import ipywidgets
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
+from .char_rnn import CharRNN
 from .checkpoint import load_checkpoint
 from .generation import generate
+from .vae import VAE
+from .vrnn import VRNN
 
 OWN = "own checkpoint"
 DEBOUNCE = 0.15  # seconds for which a control must rest before a stream starts
@@ -28,7 +31,7 @@ NATURAL = {"max_width": "100%", "margin": "0", "align_self": "flex-start"}  # no
 Stream = Callable[..., Iterator[str]]
 
 
-def slider(low: float, high: float, value: float, step: float, label: str) -> ipywidgets.Widget:
+def slider(low: float, high: float, value: float, step: float, label: str) -> ipywidgets.ValueWidget:
     """A slider from low to high, of whole numbers if value and step are such; it is read while it moves."""
     whole = isinstance(value, int) and isinstance(step, int)
     digits = 0 if whole else len(f"{step:.6f}".rstrip("0").partition(".")[2])
@@ -50,11 +53,14 @@ def text_box(value: str, label: str) -> ipywidgets.Text:
 class _Controlled(ipywidgets.VBox):
     """Controls, and below them what they show."""
 
-    def __init__(self, controls: dict[str, ipywidgets.Widget], *below: ipywidgets.Widget):
+    def __init__(self, controls: dict[str, ipywidgets.ValueWidget], *below: ipywidgets.Widget):
         self.controls = controls  # set their .value: it is as if a reader had moved them
         super().__init__([ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"}), *below])
         for control in controls.values():
             control.observe(self._moved, names="value")
+
+    def _moved(self, _):
+        """A control has a new value: show what comes of it."""
 
     def values(self) -> dict:
         return {name: control.value for name, control in self.controls.items()}
@@ -80,7 +86,7 @@ class Picture(_Controlled):
     The first picture is drawn here, and an error in it is raised; an error after a move takes the picture's place.
     """
 
-    def __init__(self, draw: Callable[..., Figure], **controls: ipywidgets.Widget):
+    def __init__(self, draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget):
         self.draw, self._lock = draw, threading.Lock()
         self.image, self.error = ipywidgets.Image(layout=NATURAL), ipywidgets.HTML()
         super().__init__(controls, self.image, self.error)
@@ -124,7 +130,7 @@ class LiveText(_Controlled):
     writes no more. An error appears under what its stream had given; the other streams go on.
     """
 
-    def __init__(self, stream: Stream | Mapping[str, Stream], **controls: ipywidgets.Widget):
+    def __init__(self, stream: Stream | Mapping[str, Stream], **controls: ipywidgets.ValueWidget):
         self.streams = dict(stream) if isinstance(stream, Mapping) else {"": stream}
         self._lock, self._run, self._worker = threading.Lock(), 0, None
         self._button = ipywidgets.Button()
@@ -210,20 +216,22 @@ def _begin(stream, values) -> Iterator[str]:
     yield from stream(**values)
 
 
-def text_of(checkpoint: Path | str | nn.Module, prime: str, temperature: float, prior_temperature: float, seed: int,
-            length: int = 600, own: str = "") -> Iterator[str]:
+def text_of(checkpoint: Path | str | VRNN | CharRNN, prime: str, temperature: float, prior_temperature: float,
+            seed: int, length: int = 600, own: str = "") -> Iterator[str]:
     """`generate` for a checkpoint's path or a model; for OWN in its place, the checkpoint whose path is `own`.
 
-    Raises ValueError for OWN without a path, and whatever load_checkpoint and generate raise.
+    Raises ValueError for OWN without a path and for a VAE, and whatever load_checkpoint and generate raise.
     """
     if checkpoint == OWN and not own.strip():
         raise ValueError("Write the path of your checkpoint into its box, then press Enter.")
     chosen = own.strip() if checkpoint == OWN else checkpoint
-    model = chosen if isinstance(chosen, nn.Module) else load_checkpoint(chosen)
+    model = load_checkpoint(chosen) if isinstance(chosen, Path | str) else chosen
+    if isinstance(model, VAE):
+        raise ValueError(f"{chosen} holds a VAE, which writes no text: choose a VRNN or a CharRNN.")
     return generate(model, prime, temperature, prior_temperature, length, seed)
 
 
-def generation(checkpoints: dict[str, dict[str, Path | str | nn.Module]], *, prime: str = "ROMEO:",
+def generation(checkpoints: dict[str, dict[str, Path | str | VRNN | CharRNN]], *, prime: str = "ROMEO:",
                temperature: float = 0.8, length: int = 600) -> LiveText:
     """The slider of chapter 5: texts side by side, one for each title; what streams is what `generate` gives.
 
@@ -245,7 +253,7 @@ def generation(checkpoints: dict[str, dict[str, Path | str | nn.Module]], *, pri
         own=own)
 
 
-def walk(model: nn.Module, directions: Tensor, *, prime: str = "", temperature: float = 0.5,
+def walk(model: VRNN, directions: Tensor, *, prime: str = "", temperature: float = 0.5,
          length: int = 400) -> LiveText:
     """The slider of chapter 6: each z moved along one of the directions (D, Z), by so many of the prior's deviations.
 

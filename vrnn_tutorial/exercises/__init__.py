@@ -45,11 +45,11 @@ def check(name: str, answer: Callable) -> None:
 
     chapter, number = name.split(".")
     checker = getattr(import_module(f".chapter_{chapter}", __name__), f"check_{chapter}_{number}")
-    raised = None
+    verdict, raised = "not attempted", None
     try:
         verdict = f"right. {checker(attempt)}"
     except NotAttempted:
-        verdict = "not attempted"
+        pass
     except BaseException as error:
         raised = error  # and raised again below: in this block it would become the context of what is shown
     if raised is None:

@@ -25,7 +25,7 @@ def check_5_1(read) -> str:
         h = cell.zero_state(noise[0])
         for x, noise_t in zip(codes, noise):
             h = cell.rnn(x[None], distribution(x[None], h).rsample(noise_t), h)
-        return h
+        return cell.hidden(h)
 
     with torch.no_grad():
         state, wanted = read(cell, codes, noise), VRNN(cell)(codes[:, None], noise=noise).state

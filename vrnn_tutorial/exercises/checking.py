@@ -37,7 +37,7 @@ def number(answer, what: str) -> Tensor:
     assert isinstance(answer, SupportsFloat), f"it should be one number, a {what}, not of type {type(answer).__name__}."
     shape = tuple(getattr(answer, "shape", ()))
     assert math.prod(shape) == 1, f"it should be one number, a {what}, not of shape {shape}."
-    return torch.tensor(answer.item() if shape else float(answer), dtype=torch.float64)
+    return torch.as_tensor(answer, dtype=torch.float64).reshape(())
 
 
 def same(value: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> bool:

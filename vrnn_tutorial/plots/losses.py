@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from .style import BLUE, INK, ORANGE, STYLE
@@ -27,9 +28,8 @@ def training_loss(histories: Sequence[dict], source: dict[int, tuple] = SOURCE) 
     histories: what `training.train` leaves in history.json, of one or two runs. Each batch is a faint line, their
     running mean a strong one, the held-out validation text a dashed one. source: points beside them, shaped as SOURCE.
     """
-    fig = plt.figure(figsize=(11.7, 6), layout="constrained")
+    fig = plt.figure(figsize=(11.7, 6), layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1))
     plt.close(fig)
-    fig.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
     panels = fig.subplot_mosaic([["loss", "reconstruction"], ["loss", "kl"]], width_ratios=(3, 2), sharex=True)
     titles = ("loss 1 + loss 2 = \u2212ELBO", "loss 1: reconstruction", r"loss 2: KL(posterior $\|$ prior)")
     for column, (name, title) in enumerate(zip(("loss", "reconstruction", "kl"), titles)):

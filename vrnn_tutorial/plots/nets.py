@@ -75,7 +75,7 @@ def network(phase: str) -> Figure:
         raise ValueError(f'phase must be "generation" or "training", not {phase!r}.')
     places, training = PLACES[phase], phase == "training"
     height = places["z_t"][1] + (2.05 if training else 1.7)
-    ax = _sheet(height, phase.capitalize(), CAPTIONS[phase])
+    fig, ax = _sheet(height, phase.capitalize(), CAPTIONS[phase])
     for name, below in (("h_{t-1}", "from the\nstep before"), ("z_t", ""), ("x_t", ""), ("h_t", "to the\nnext step")):
         x, y = places[name]
         draw_variable(ax, (x, y), 0.4, name in ("z_t", "x_t"), training and name == "x_t")
@@ -96,7 +96,7 @@ def network(phase: str) -> Figure:
             for side in compared:
                 _wire(ax, places, side, name, AMBER)
     _key(ax, training)
-    return ax.figure
+    return fig
 
 
 @plt.style.context(STYLE)
@@ -104,7 +104,7 @@ def vae_network() -> Figure:
     """The VAE in training, drawn as the VRNN is by `network`: Kingma and Welling 2014 (arXiv 1312.6114)."""
     places = VAE_PLACES
     caption = "1 encode $x$, and draw $z$,  2 score $x$ with the decoder,  3 compare encoder and prior"
-    ax = _sheet(5.35, "The VAE, in training", caption)
+    fig, ax = _sheet(5.35, "The VAE, in training", caption)
     for name in ("x", "mean\nlog_std", "z", "noise", "logits"):
         draw_variable(ax, places[name], 0.4, name in ("x", "z", "noise"), name == "x")
         text, size = (f"${name}$", 19) if len(name) == 1 else (name, 11.5)
@@ -122,11 +122,11 @@ def vae_network() -> Figure:
     ax.text(9.1, 3.7, "trained to minimise\nloss 1 + loss 2 = \u2212ELBO", size=13, ha="center", va="center",
             linespacing=1.5)
     _key(ax, training=True, waves=False)
-    return ax.figure
+    return fig
 
 
-def _sheet(height, title, caption) -> Axes:
-    """Axes in inches that fill a new figure, under a title and a caption."""
+def _sheet(height, title, caption) -> tuple[Figure, Axes]:
+    """A new figure, and axes in inches that fill it, under a title and a caption."""
     width = 11.7
     fig = plt.figure(figsize=(width, height))
     plt.close(fig)  # it is the caller's: pyplot would show it a second time in a notebook
@@ -134,7 +134,7 @@ def _sheet(height, title, caption) -> Axes:
     ax.axis("off")
     ax.text(0.42, height - 0.42, title, size=18, weight="bold", va="center")
     ax.text(0.42, height - 0.8, caption, size=13, va="center")
-    return ax
+    return fig, ax
 
 
 def draw_variable(ax, center, half, random, observed=False) -> None:
