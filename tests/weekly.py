@@ -24,7 +24,7 @@ def test_every_seed_bears_out_what_a_chapter_asserts(tmp_path, path, seed):
 
 
 def printed(cell):
-    """What a cell says in words, without what nbval passes over, and bars: where nothing is left to do none is drawn."""
+    """What a cell says in words, without what nbval passes over, and without bars: a second run may need none."""
     if "NBVAL_IGNORE_OUTPUT" in cell.source:
         return None
     said = [output for output in cell.outputs if VIEW not in output.get("data", ())]
