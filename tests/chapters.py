@@ -79,8 +79,8 @@ def literals(source):
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FormattedValue) and node.format_spec:
             node.format_spec.values = []
-        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            found += [-value for value in literals(ast.unparse(node.operand))]
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
+            node.operand.value *= -1  # the walk comes to it later
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found += numbers(node.value)
         elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):

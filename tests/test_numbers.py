@@ -180,6 +180,10 @@ def test_a_number_that_nothing_computes_is_found(sentence, output):
     assert len(grounded(chapter("# One", ("updates = 250", output), sentence))[1]) == 1
 
 
+def test_a_number_in_code_has_its_sign():
+    assert sorted(literals("x = -0.31 + f(2, -y, '3 to −4')  # 5")) == [-4, -0.31, 2, 3]
+
+
 def test_a_number_is_looked_for_in_its_own_section():
     loss, other = ("x", "loss 1.7214"), ("y", "loss 1.8333")
     assert grounded(chapter("# One", loss, "It is 1.72.", "# Two", other, "It was 1.72, and is 1.83."))[1] == []
