@@ -17,12 +17,12 @@ from pathlib import Path
 
 import nbformat
 import outlines
+from chapters import CHAPTERS
 from kernel_recorder import MIME
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
 HERE = Path(__file__).resolve().parent
-CHAPTERS = sorted((HERE.parent / "notebooks").glob("[0-9]*.ipynb"))
 UNITS = 5  # of the last digit, by which a number may differ: other processors round otherwise
 TOKEN = re.compile(r'("(?:[^"\\]|\\.)*"|-?\d+\.\d*(?:e-?\d+)?)')
 GENERATED = """generate(load_checkpoint({0} if {0} != widgets.OWN else own), prime=prime, temperature=temperature,
