@@ -2,16 +2,24 @@
 
 import ast
 import dataclasses
+import functools
 import re
 from pathlib import Path
 
 import nbformat
-from store import IN_WORDS
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-NOTEBOOKS = [*CHAPTERS, *sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))]
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
+NOTEBOOKS = CHAPTERS + SOLUTIONS
 PAGES = [ROOT / name for name in ("README.md", "data/README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+QUOTATIONS = ROOT / "tests" / "quotations.md"
+#: JupyterLab, and HTML exported in its looks, know no alternative text of an output: hence words that all can read.
+IN_WORDS = re.compile(r"<details><summary>The figure in words</summary>\n\n(.+)\n\n</details>", re.DOTALL)
+#: A citation in the prose: first author and year.
+PAPER = re.compile(r"\b([A-Z]\w+)(?:\set\sal\.|\sand\s[A-Z]\w+|\sand\sothers)?,?\s\(?(19\d\d|20[12]\d)\b")
+CODE = r"(?s:```.*?```)|`[^`]*`"
+FORMULA = r"(?s:\$\$.*?\$\$)|\$[^$]*\$"
 IN_NUMBERS = re.compile(r"(?<![\w.])([-−]?)(\d{1,3}(?:,\d{3})+|\d[\d_]*)((?:\.\d+)?(?:[eE][-+]?\d+)?)(?!\w|\.\d)")
 
 
@@ -54,6 +62,20 @@ def divided(cells):
     return found if found[0].parts else found[1:]
 
 
+@functools.cache
+def table(heading):
+    """The rows of a table of quotations."""
+    (section,) = [section for section in sections(QUOTATIONS) if section.heading == heading]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in section.paragraphs[-1].splitlines()[2:]]
+
+
+def prose(markdown):
+    """Without code, formulas and links' targets, whose names and numbers claim nothing."""
+    for pattern, kept in ((CODE, " "), (FORMULA, " "), (r"\]\([^)]*\)", "] "), (r"(?m)^    .*$", " ")):
+        markdown = re.sub(pattern, kept, markdown)
+    return markdown
+
+
 def printed(cell):
     """What a reader sees below a cell in words and figures; pictures and bars of progress are neither."""
     texts = []
@@ -79,8 +101,8 @@ def literals(source):
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FormattedValue) and node.format_spec:
             node.format_spec.values = []
-        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            found += [-value for value in literals(ast.unparse(node.operand))]
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
+            node.operand.value *= -1  # the walk comes to it later
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found += numbers(node.value)
         elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):

@@ -42,7 +42,7 @@ def quoted(value) -> str:
 
 
 def number(value: float, span: float | None) -> str:
-    """Four digits of the span, a value far beyond it four of its own; where there is no span, three of its own."""
+    """Four digits of the span, seven of a value over a thousand times as large; without a span three of the value."""
     digits, scale = (2, abs(value)) if span is None else (3, max(span, abs(value) / 1000))
     if not np.isfinite(scale):
         return quoted(value)

@@ -1,7 +1,7 @@
 """What the chapters' figures and widgets show, against the records in tests/figures.
 
-    python tests/records.py         runs each chapter and records what it shows, and its outline (make records)
-    python tests/records.py 03 05   only these
+    python tests/records.py         runs each chapter and records what it shows, and all outlines (make records)
+    python tests/records.py 03 05   runs only these; the outlines, which need no run, are all written
 
 A record that still holds, but for last digits, stays as it is. What a widget shows must be what the plain function
 gives for its controls' values, whatever the record says: WIDGETS names that function.
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import nbformat
 import outlines
+from chapters import CHAPTERS
 from kernel_recorder import MIME
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
 HERE = Path(__file__).resolve().parent
-CHAPTERS = sorted((HERE.parent / "notebooks").glob("[0-9]*.ipynb"))
 UNITS = 5  # of the last digit, by which a number may differ: other processors round otherwise
 TOKEN = re.compile(r'("(?:[^"\\]|\\.)*"|-?\d+\.\d*(?:e-?\d+)?)')
 GENERATED = """generate(load_checkpoint({0} if {0} != widgets.OWN else own), prime=prime, temperature=temperature,
@@ -73,12 +73,8 @@ def run(path: Path) -> tuple[list[str], list[str]]:
         notebook.cells.append(new_code_cell(source))
         return executed(notebook.cells[-1])
 
-    cells, lines, wrong, missing = (
-        list(notebook.cells),
-        [],
-        [],
-        {name for name in WIDGETS if name.startswith(path.stem)},
-    )
+    cells, lines, wrong = list(notebook.cells), [], []
+    missing = {name for name in WIDGETS if name.startswith(path.stem)}
     client.reset_execution_trackers()
     with client.setup_kernel(env=os.environ | {"PYTHONHASHSEED": "0"}):  # sets keep their order
         asked(f"import sys; sys.path.insert(0, {str(HERE)!r}); import kernel_recorder; kernel_recorder.install()")

@@ -10,18 +10,16 @@ figure says of it in words becomes its alternative text.
 import base64
 import html
 import itertools
-import re
 import sys
 from pathlib import Path
 
 import nbformat
+from chapters import IN_WORDS, ROOT
 from nbclient import NotebookClient
 from tqdm.std import Bar
 
-PICTURES = Path(__file__).resolve().parents[1] / "figures" / "widgets"
+PICTURES = ROOT / "figures" / "widgets"
 VIEW = "application/vnd.jupyter.widget-view+json"
-#: JupyterLab, and HTML exported in its looks, know no alternative text of an output: hence words that all can read.
-IN_WORDS = re.compile(r"<details><summary>The figure in words</summary>\n\n(.+)\n\n</details>", re.DOTALL)
 
 
 def run(path: Path, pictures: Path = PICTURES) -> nbformat.NotebookNode:

@@ -1,8 +1,9 @@
 """Each chapter is run once more: its figures show what is recorded, its widgets what their controls say."""
 
 import pytest
+from chapters import CHAPTERS
 from nbclient.exceptions import CellExecutionError
-from records import CHAPTERS, changes
+from records import changes
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)

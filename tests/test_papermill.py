@@ -2,16 +2,14 @@
 
 import json
 import re
-from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
+from chapters import CHAPTERS, ROOT
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = ROOT / "notebooks"
-CHAPTERS = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+FOLDER = ROOT / "notebooks"
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name)
@@ -37,7 +35,7 @@ def test_a_command_in_the_prose_names_parameters_that_exist():
     assert {notebook for _, notebook in commands()} >= {"04_training.ipynb"}
     for command, notebook in commands():
         given = re.findall(r"-p (\w+) ", command)
-        assert given and set(given) <= set(papermill.inspect_notebook(NOTEBOOKS / notebook)), command
+        assert given and set(given) <= set(papermill.inspect_notebook(FOLDER / notebook)), command
 
 
 @pytest.fixture
@@ -56,7 +54,7 @@ def test_training_on_a_text_of_the_readers_own(text, tmp_path):
         "seed": 1,
     }
     papermill.execute_notebook(
-        NOTEBOOKS / "04_training.ipynb", tmp_path / "out.ipynb", parameters, cwd=tmp_path, progress_bar=False
+        FOLDER / "04_training.ipynb", tmp_path / "out.ipynb", parameters, cwd=tmp_path, progress_bar=False
     )
     cells = {cell.id: cell for cell in nbformat.read(tmp_path / "out.ipynb", as_version=4).cells}
     assert "letters {" in cells["setup"].outputs[0].text
@@ -111,7 +109,7 @@ def chapter_4(text, monkeypatch):
     A cell whose id bears a ! ends in KeyboardInterrupt, and no other in an error.
     """
     monkeypatch.chdir(text.parent)
-    notebook = nbformat.read(NOTEBOOKS / "04_training.ipynb", as_version=4)
+    notebook = nbformat.read(FOLDER / "04_training.ipynb", as_version=4)
     sources = {cell.id: cell.source for cell in notebook.cells}
 
     def run(names, **parameters):

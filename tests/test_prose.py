@@ -7,15 +7,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from chapters import NOTEBOOKS, PAGES, ROOT
+from chapters import CODE, FORMULA, NOTEBOOKS, PAGES, ROOT, prose
 from spellchecker import SpellChecker
-
-
-def prose(markdown):
-    """Without code, formulas and link targets, whose numbers claim nothing."""
-    for pattern in (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$]*\$", r"`[^`]*`", r"\]\([^)]*\)", r"(?m)^    .*$"):
-        markdown = re.sub(pattern, " ", markdown, flags=re.DOTALL)
-    return markdown
 
 
 def markdown(path):
@@ -44,6 +37,11 @@ def test_a_misspelt_word_is_found():
     ]
 
 
+def test_prose_goes_on_below_what_is_none():
+    page = "One.\n\n    two = 2\n\n```\nthree\n```\n`four` $5$\n\n$$6$$\n\n[Seven](eight.md)."
+    assert prose(page).split() == ["One.", "[Seven]", "."]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS + PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_words_are_spelt_as_in_a_dictionary(path):
     assert misspelt(prose(markdown(path))) == []
@@ -54,12 +52,11 @@ def test_docstrings_are_spelt_as_in_a_dictionary(path):
     nodes = [
         n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef)
     ]
-    assert misspelt(" ".join(re.sub(r"`[^`]*`|\w*[_.()=\d]\w*", " ", ast.get_docstring(n) or "") for n in nodes)) == []
+    assert misspelt(" ".join(re.sub(rf"{CODE}|\w*[_.()=\d]\w*", " ", ast.get_docstring(n) or "") for n in nodes)) == []
 
 
 def links(path):
-    text = markdown(path)
-    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```|\$[^$]*\$", "", text, flags=re.DOTALL))
+    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(f"{CODE}|{FORMULA}", " ", markdown(path)))
     return [target.partition("#")[0] for target in targets if not re.match(r"https?:|mailto:|#|attachment:", target)]
 
 

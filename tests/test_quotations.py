@@ -3,10 +3,8 @@
 import re
 
 import pytest
-from chapters import CHAPTERS, PAGES, ROOT, sections
-from test_numbers import table
+from chapters import CHAPTERS, PAGES, PAPER, ROOT, prose, sections, table
 
-PAPER = re.compile(r"\b([A-Z]\w+)(?: et al\.| and [A-Z]\w+| and others)?,? \(?(19\d\d|20[12]\d)\b")
 #: In a list of references: the first author, and the year and number behind the title.
 REFERENCE = re.compile(r"(?m)^- ([A-Z]\w+)[^*]*\*[^*]+\*, (\d{4})(?:,\s+arXiv (\d{4}\.\d{4,5}))?")
 
@@ -23,19 +21,27 @@ def misquoted(paragraph):
     ]
 
 
+def cited(text):
+    """First author and year of each citation."""
+    return [list(paper) for paper in PAPER.findall(prose(text))]
+
+
 def miscited(text):
     """Citations of papers that the table lacks, and numbers that belong to none of the papers cited around them."""
-    papers = table("## Papers")
-    text = " ".join(re.sub(r"`[^`]*`", " ", text).split())
-    found = [
-        f"{author} {year}" for author, year in PAPER.findall(text) if [author, year] not in [row[:2] for row in papers]
-    ]
-    for match in re.finditer(r"arXiv:? ?(\d{4}\.\d{4,5})", text):
-        before = PAPER.findall(text[: match.start()])[-1:]
+    papers, text = table("## Papers"), prose(text)
+    found = [" ".join(paper) for paper in cited(text) if paper not in [row[:2] for row in papers]]
+    for match in re.finditer(r"arXiv:?\s?(\d{4}\.\d{4,5})", text):
+        before = cited(text[: match.start()])[-1:]
         rows = [row for row in papers if row[2] == match[1]]
-        if not rows or (before and list(before[0]) != rows[0][:2]):
+        if not rows or (before and before[0] != rows[0][:2]):
             found.append(match[0])
     return found
+
+
+def uncited(papers):
+    """The papers that no sentence cites."""
+    found = [paper for path in CHAPTERS + PAGES for s in sections(path) for p in s.paragraphs for paper in cited(p)]
+    return [paper for paper in papers if paper[:2] not in found]
 
 
 @pytest.mark.parametrize("path", CHAPTERS + PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -59,8 +65,11 @@ def test_the_references_are_those_of_the_table():
 
 
 def test_a_paper_of_the_table_is_cited():
-    text = " ".join(p for path in CHAPTERS + PAGES for s in sections(path) for p in s.paragraphs)
-    assert [author for author, *_ in table("## Papers") if author not in text] == []
+    assert uncited(table("## Papers")) == []
+
+
+def test_a_paper_that_nobody_cites_is_found():
+    assert uncited([["He", "2019", "1901.05534"], ["He", "2018", ""]]) == [["He", "2018", ""]]
 
 
 def test_a_misquotation_is_found():

@@ -5,17 +5,15 @@ import math
 import re
 import shlex
 import tomllib
-from pathlib import Path
 
 import pytest
 import safetensors
-from chapters import NOTEBOOKS, PAGES, sections
+from chapters import NOTEBOOKS, PAGES, ROOT, sections
 
 from vrnn_tutorial import VRNN
 from vrnn_tutorial.__main__ import parser
 from vrnn_tutorial.evaluation import Evaluation
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXT, SERIES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 ROWS = re.findall(r"^\| \[([^\]]+)\]\(data/checkpoints/([^)/]+)/\) \|(.*)\|$", README, flags=re.MULTILINE)

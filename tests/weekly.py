@@ -1,18 +1,15 @@
 """What takes long: each chapter with ten seeds, and with each of its code cells run twice in a row (make test-all)."""
 
 import re
-from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
+from chapters import CHAPTERS, ROOT, SOLUTIONS
 from nbclient import NotebookClient
 from nbval.plugin import get_sanitize_patterns
 from store import VIEW
 
-ROOT = Path(__file__).resolve().parents[1]
-CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
 RULES = get_sanitize_patterns((ROOT / "tests" / "sanitize.cfg").read_text())
 
 
