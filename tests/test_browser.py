@@ -370,7 +370,7 @@ class TestChapter6(Chapter):
     chapter = "06_is_the_latent_alive.ipynb"
 
     def test_at_zero_the_walk_is_what_generate_gives_and_keys_and_mouse_lead_away_and_back(self, notebook):
-        model = load_checkpoint(FOLDER / "checkpoints/latent/k4-vrnn-seed-0/best.safetensors")
+        model = load_checkpoint(FOLDER / "checkpoints/latent/k4-vrnn-seed-0.safetensors")
         at_zero = "".join(generate(model, decode(shakespeare().test)[:600], 0.5, length=400, seed=0))
         text = notebook.panel.locator(".live-text pre")
         amount = "prior's deviations along it"

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,12 +83,12 @@ def fox(tmp_path, monkeypatch) -> Path:
     return text
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_run_is_trained_evaluated_bounded_and_not_made_again(tmp_path, fox, seed, monkeypatch, capsys):
-    name = f"a-seed-{seed}"
+@pytest.mark.parametrize("name", ["a-seed-0", "a-seed-1", "k1-count-seed-0"])
+def test_a_run_is_trained_evaluated_bounded_and_not_made_again(tmp_path, fox, name, monkeypatch, capsys):
+    """Stopped before its bounds are there, it leaves its folder; done, its figures, and weights if they are read."""
     run = latent.Run(name, f"--text {fox} --hidden 4 --batch 2 --length 8 --updates 2 --keep 2 --resume --out "
                      f"{latent.FOLDER / name}".split(), 1.0, "update-2.safetensors")  # fmt: skip
-    evaluated, real = [], subprocess.run
+    folder, evaluated, real = tmp_path / latent.FOLDER / name, [], subprocess.run
 
     def evaluate_the_text(command, **options):
         if "evaluate" in command:
@@ -95,27 +96,65 @@ def test_a_run_is_trained_evaluated_bounded_and_not_made_again(tmp_path, fox, se
             command = [*command, "--text", fox, "--draws", "1"]
         return real(command, **options)
 
+    def stopped(*_):
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(subprocess, "run", evaluate_the_text)
-    latent.make(run)
-    folder = tmp_path / latent.FOLDER / name
-    kept = {"update-2.safetensors"} if seed == 0 else set()
-    assert {path.name for path in folder.iterdir()} == {"history.json", "evaluation.json", "bounds.json", *kept}
-    if seed == 0:
-        assert load_checkpoint(folder / "update-2.safetensors").cell.hidden_size == 4
-    latent.make(run)
-    assert len(evaluated) == 1 and latent.FOLDER / name / "update-2.safetensors" in evaluated[0]
-    assert capsys.readouterr().out == f"{name} is done\n"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(latent, "bounds_of", stopped)
+        latent.make(run)
+    assert latent.results() == {}
+    history, evaluation = (json.loads((folder / f"{part}.json").read_text()) for part in ("history", "evaluation"))
+    for _ in range(2):
+        latent.make(run)
+    assert capsys.readouterr().out == f"{name} is done\n" and len(evaluated) == 2
+    assert all(latent.FOLDER / name / "update-2.safetensors" in command for command in evaluated)
+    kept = [path.name for path in folder.parent.iterdir()]
+    assert kept == ([f"{name}.safetensors"] if name == "a-seed-0" else [])
+    if kept:
+        assert load_checkpoint(folder.parent / kept[0]).cell.hidden_size == 4
+    figures = latent.results()[name]
+    assert list(figures.pop("bounds")["fivo"]) == ["1", "4", "16", "64"]
+    assert figures.pop("evaluation") == evaluation
+    for told, entry in zip(figures.pop("validation"), history["validation"], strict=True):
+        assert told == {key: entry[key] for key in ("update", "loss", "kl")}
+    assert figures == {key: history[key] for key in ("command", "versions", "seconds", "processor_seconds")}
+
+
+def test_a_model_of_chapter_4_is_bounded_once(tmp_path, fox, monkeypatch):
+    save_checkpoint(tmp_path / "data" / "checkpoints" / "best" / "best.safetensors", CharRNN(hidden_size=4))
+    latent.bound_earlier("best")
+    found = latent.results()
+    assert len(found["best"]["bounds"]["exact"]) == 64
+    monkeypatch.setattr(latent, "bounds_of", None)
+    latent.bound_earlier("best")
+    assert latent.results() == found
+
+
+def test_two_runs_that_are_done_at_once_are_both_recorded(tmp_path, fox):
+    """In the order of their names, a line for each."""
+    names = [f"run-{i:02}" for i in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: latent.record(name, {"bounds": {}}), reversed(names)))
+    assert list(latent.results()) == names
+    assert (tmp_path / latent.RESULTS).read_text().splitlines()[1] == '"run-00": {"bounds": {}},'
+
+
+def test_what_is_committed_is_what_the_command_leaves():
+    """No run would be made again, and of the weights those are there that it keeps."""
+    kept = {f"{run.name}.safetensors" for run in latent.runs() if run.keeps_weights}
+    assert set(latent.results()) == {run.name for run in latent.runs()} | set(latent.EARLIER)
+    assert {path.name for path in (latent.ROOT / latent.FOLDER).glob("*.safetensors")} == kept
 
 
 @pytest.mark.parametrize("k", [1, 2])
 def test_bounds_are_of_pieces_spread_over_the_test_part(tmp_path, fox, k):
     torch.manual_seed(0)
     rnn, vrnn = CharRNN(hidden_size=4, characters=k), VRNN(VRNNCell(hidden_size=4, latent_size=3, characters=k))
-    found = {}
     for name, model in (("rnn", rnn), ("vrnn", vrnn)):
         save_checkpoint(tmp_path / name / "best.safetensors", model)
-        latent.write_bounds(tmp_path / name / "best.safetensors", 16)
-        found[name] = json.loads((tmp_path / name / "bounds.json").read_text())
+        latent.record(name, latent.bounds_of(tmp_path / name / "best.safetensors", 16))
+    found = latent.results()
     test = corpus_from_file(fox).test
     first, last = evaluate(rnn, test[:300]).loss, evaluate(rnn, test[-300:]).loss
     assert len(found["rnn"]["exact"]) == 64

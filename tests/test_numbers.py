@@ -205,7 +205,7 @@ def test_a_notebook_computes_the_numbers_it_tells(path):
 @functools.cache
 def measured():
     """What a page may tell: the committed figures, the settings of the runs, the sizes of the text and the model."""
-    files = [*ROOT.glob("data/checkpoints/*/evaluation.json"), *ROOT.glob("data/experiments/*.json")]
+    files = [*ROOT.glob("data/checkpoints/*/evaluation.json"), ROOT / "data" / "experiments" / "ngram.json"]
     documents = [json.loads(path.read_text()) for path in (*files, ROOT / "data" / "sources.json")]
     paths = [*ROOT.glob("data/checkpoints/*/history.json"), *ROOT.glob("data/checkpoints/trials/*/history.json")]
     histories = [json.loads(path.read_text()) for path in paths]

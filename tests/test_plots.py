@@ -484,6 +484,13 @@ def test_a_real_runs_history_file_can_be_drawn(tmp_path):
     assert held_out.get_xdata().tolist() == [0, 2, 3] and len(points.get_xdata()) == 0
 
 
+def test_a_history_without_its_first_batches_is_not_drawn():
+    """Its last batches would stand where the first belong."""
+    pruned = HISTORIES[0] | {name: HISTORIES[0][name][-10:] for name in ("reconstruction", "kl", "gradient_norm")}
+    with pytest.raises(ValueError, match="only 10 of 60 updates have their losses: a pruned history"):
+        plots.training_loss([pruned])
+
+
 def test_the_running_mean_takes_as_many_before_as_after_except_at_the_end():
     values = np.random.default_rng(0).normal(size=30)
     half = 4

@@ -13,11 +13,12 @@ from chapters import NOTEBOOKS, PAGES, ROOT, sections
 from vrnn_tutorial import VRNN
 from vrnn_tutorial.__main__ import parser
 from vrnn_tutorial.evaluation import Evaluation
+from vrnn_tutorial.training import LOSSES, read_records
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXT, SERIES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 ROWS = re.findall(r"^\| \[([^\]]+)\]\(data/checkpoints/([^)/]+)/\) \|(.*)\|$", README, flags=re.MULTILINE)
-
+HISTORIES = [path for part in ("*", "trials/*") for path in (ROOT / "data/checkpoints").glob(f"{part}/history.json")]
 TRIALS = re.findall(
     r"^\| \[(\w+)\]\(([^)]+)/\) \|(.*)\|$",
     (ROOT / "data" / "README.md").read_text(encoding="utf-8"),
@@ -57,7 +58,7 @@ def test_ten_lines_on_series(capsys):
 
 
 def test_the_table_has_every_committed_run():
-    committed = {path.parent.name for path in (ROOT / "data" / "checkpoints").glob("*/history.json")}
+    committed = {path.parent.name for path in HISTORIES if path.parent.parent.name == "checkpoints"}
     assert {folder for _, folder, _ in ROWS} == committed
 
 
@@ -68,7 +69,7 @@ def test_a_row_says_what_was_measured(row):
     measured = json.loads((ROOT / "data" / "checkpoints" / folder / "evaluation.json").read_text())
     parameters, updates, minutes, *losses = (cell.strip() for cell in cells.split("|"))
     assert parameters == f"{measured['parameters']:,}"
-    assert updates == f"{len(history['reconstruction']):,}"
+    assert updates == f"{history['validation'][-1]['update']:,}"
     assert minutes == f"{history['processor_seconds'] / 60:.0f}"
     assert losses == [f"{measured[name]['loss']:.3f}" for name in ("validation", "test", "last_tenth")] + [
         f"{measured['last_tenth']['kl']:.4f}"
@@ -76,9 +77,7 @@ def test_a_row_says_what_was_measured(row):
 
 
 def test_the_table_of_trials_has_every_run_on_streams():
-    checkpoints = ROOT / "data" / "checkpoints"
-    histories = set(checkpoints.rglob("history.json")) - set(checkpoints.glob("latent/*/history.json"))
-    on_streams = {path.parent for path in histories if "ContiguousStreams" in json.loads(path.read_text())["corpus"]}
+    on_streams = {path.parent for path in HISTORIES if "ContiguousStreams" in json.loads(path.read_text())["corpus"]}
     assert {ROOT / "data" / folder for _, folder, _ in TRIALS} == on_streams
 
 
@@ -88,7 +87,7 @@ def test_a_trial_says_what_was_tried_and_measured(row):
     history = json.loads((ROOT / "data" / folder / "history.json").read_text())
     peak, updates = re.fullmatch(r"Cosine\(peak=(.*), updates=(\d+), warmup=100\)", history["learning_rate"]).groups()
     configuration, best = history["configuration"], min(entry["loss"] for entry in history["validation"])
-    assert model == history["model"] and int(updates) == len(history["reconstruction"])
+    assert model == history["model"] and int(updates) == history["validation"][-1]["update"]
     assert [cell.strip() for cell in cells.split("|")] == [
         str(configuration["hidden_size"]),
         str(configuration["dropout"]),
@@ -97,6 +96,18 @@ def test_a_trial_says_what_was_tried_and_measured(row):
         f"{int(updates):,}",
         f"{best:.3f}",
     ]
+
+
+@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.parent.name)
+def test_a_committed_run_says_what_of_it_is_not_kept(path):
+    history = json.loads(path.read_text())
+    told, updates = history["pruned"], history["validation"][-1]["update"]
+    weights = "last.safetensors was" if path.with_name("best.safetensors").exists() else "the weights were"
+    losses = ", and the losses and gradient norms of all but the last 100 updates"
+    assert told in (f"{weights} deleted", f"{weights} deleted{losses}")
+    assert {len(history[name]) for name in LOSSES} == {100 if told.endswith(losses) else updates}
+    with pytest.raises(ValueError, match=f"cannot go on: {told}; train into another folder"):
+        read_records(path.parent)
 
 
 def commands():

@@ -858,6 +858,23 @@ def test_a_run_is_not_overwritten_by_accident(tmp_path, quiet_disk):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_pruned_run_says_why_it_cannot_go_on(resume, tmp_path, quiet_disk):
+    run(vector_model(), vectors(), 2, out=tmp_path)
+    deleted = "last.safetensors was deleted"
+    (tmp_path / "history.json").write_text(json.dumps(history(tmp_path) | {"pruned": deleted}))
+    (tmp_path / "last.safetensors").unlink()
+    before, sentence = contents(tmp_path), f"the run in {tmp_path} cannot go on: {deleted}; train into another folder."
+    for call in (
+        lambda: train(vector_model(), vectors(), updates=4, out=tmp_path, resume=resume),
+        lambda: training.read_records(tmp_path),
+    ):
+        with pytest.raises(ValueError) as error:
+            call()
+        assert str(error.value) == sentence
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize("content", [None, "", "{"], ids=["missing", "empty", "cut short"])
 def test_a_run_whose_history_is_lost_does_not_go_on(content, tmp_path, quiet_disk):
     run(vector_model(), vectors(), 2, out=tmp_path)

@@ -63,9 +63,9 @@ def train(model: Model, corpus: Iterable[Tensor], *, updates: int = 2000, learni
     update in `keep`; all are written whole or not at all, when validation is taken, and when the loop ends or is left.
     resume: go on with the run in `out`, if there is one, with the very losses that it would have had.
 
-    Raises ValueError for settings that make no run or differ from those of the run resumed, FileExistsError if `out`
-    holds a run and resume is not asked for, FloatingPointError if a loss or gradient is not finite (files stay as last
-    saved), OSError if a file cannot be written.
+    Raises ValueError for settings that make no run or differ from those of the run resumed, or for a run that was
+    pruned; FileExistsError if `out` holds a run and resume is not asked for; FloatingPointError if a loss or gradient is
+    not finite (files stay as last saved); OSError if a file cannot be written.
     """
     if updates < 1 or evaluate_every < 1 or not clip > 0:
         raise ValueError(f"updates, evaluate_every and clip must be positive: {updates}, {evaluate_every}, {clip}.")
@@ -88,9 +88,9 @@ def read_records(out: Path) -> list[Record]:
     """The records of the run in `out`, from its first update to its last; none if there is no run.
 
     They are those that `train` gave, but for what the folder does not keep: how fast an update was, and how many
-    held-out characters were scored, are NaN. Raises ValueError if the history cannot be read.
+    held-out characters were scored, are NaN. Raises ValueError if the history cannot be read, or the run was pruned.
     """
-    if not (out / "last.safetensors").exists():
+    if not _holds_run(out):
         return []
     model, _, about = read_checkpoint(out / "last.safetensors")
     history = _read_history(out, about["update"])
@@ -183,7 +183,7 @@ class _Run:
         self.update, self.state, self.saved = 0, None, None
         self.history = {**settings, "seconds": 0.0, "processor_seconds": 0.0, "versions": _versions(),
                         "command": _command(), "reconstruction": [], "kl": [], "gradient_norm": [], "validation": []}
-        if out is not None and (out / "last.safetensors").exists():
+        if out is not None and _holds_run(out):
             if not resume:
                 raise FileExistsError(f"{out} holds a run already; resume it, or choose another folder.")
             self.load()
@@ -254,14 +254,25 @@ class _Run:
         return _map(lambda _: next(parts), cell.zero_state(leaves[0].new_zeros(1, 1)))
 
 
-def _read_history(out: Path, update: int) -> dict:
-    """history.json up to this update, of which the last checkpoint is: it may be ahead."""
+def _holds_run(out: Path) -> bool:
+    """Whether there is a run. Raises ValueError for a pruned one, whose history tells what was deleted."""
+    if (out / "history.json").exists() and (deleted := _history(out).get("pruned")):
+        raise ValueError(f"the run in {out} cannot go on: {deleted}; train into another folder.")
+    return (out / "last.safetensors").exists()
+
+
+def _history(out: Path) -> dict:
     try:
         # Older runs do not tell of word dropout, and call a ramp by its former name.
         text = (out / "history.json").read_text().replace('"Linear(', '"Ramp(')
-        history = {"word_dropout": 0.0, **json.loads(text)}
+        return {"word_dropout": 0.0, **json.loads(text)}
     except (OSError, ValueError) as error:
         raise ValueError(f"{out / 'history.json'} cannot be read ({error}); the run cannot go on.") from error
+
+
+def _read_history(out: Path, update: int) -> dict:
+    """history.json up to this update, of which the last checkpoint is: it may be ahead."""
+    history = _history(out)
     for name in LOSSES:
         history[name] = history[name][:update]
     history["validation"] = [entry for entry in history["validation"] if entry["update"] <= update]

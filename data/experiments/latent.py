@@ -4,16 +4,17 @@
     python data/experiments/latent.py --list    print each run's command and what it costs, and make nothing
 
 A run lives in data/checkpoints/latent/NAME. Stopped at any moment, by Ctrl-C or worse, it goes on where it was when the
-script is called again. It is done when its `bounds.json` is there. Then `last.safetensors`, three times the size of the
-weights alone, is deleted, and of every seed but 0 the weights are, too: their figures stay, and the command makes them
-again. Seed 0 of everything comes first.
+script is called again. It is done when data/experiments/latent.json has its name. There stand its figures, its command,
+and the losses on validation from its history. Then the folder goes; the weights stay, as NAME.safetensors beside it,
+where the chapter reads them. To make a run anew, delete its entry there; or call its command by hand, and the folder
+stays with all that is in it. Seed 0 of everything comes first.
 
 What is evaluated is `best.safetensors`, the best on validation by the ELBO. Where training minimises something else,
 with free bits or another weight of the KL, that could be a model which has learned nothing yet: there it is the last.
 
-`bounds.json` has, of 64 pieces of 300 characters of the test part, each read from zeros, what IWAE and FIVO with K
+A run's `bounds` are, of 64 pieces of 300 characters of the test part, each read from zeros, what IWAE and FIVO with K
 particles say of log p, or what it is where there is no z: nats per character, with the sign turned, one figure for each
-piece. The models of chapter 4 get one as well.
+piece. The models of chapter 4 get theirs as well.
 
 Every run has contiguous streams of 64 x 150 characters, dropout 0.1, and a learning rate that falls from 0.006 to zero
 along a cosine. What differs:
@@ -30,8 +31,10 @@ whose characters of one step depend on each other.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -44,6 +47,8 @@ from vrnn_tutorial.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path("data/checkpoints/latent")
+RESULTS = Path("data/experiments/latent.json")
+ONE_AT_A_TIME = threading.Lock()  # two runs may be done at once
 COMMON = "--threads 1 --resume --batching streams --cosine --learning-rate 0.006 --dropout 0.1 --evaluate-every 250"
 UPDATES = {1: 1500, 2: 3000, 4: 3000}
 WIDE = "--hidden 128 --depth 2"
@@ -87,6 +92,8 @@ SECONDS = {
     4: {"vrnn": 0.11, "width": 0.06, "count": 0.1, "chained": 0.095},
 }
 SEEDS = 3
+#: Of these runs the chapter reads figures alone; of all others, with seed 0, the weights as well.
+FIGURES_ALONE = ("k1-width", "k1-count", "k1-kl-weight", "k2-width-shallow")
 #: The models of chapter 4 whose bounds are wanted.
 EARLIER = [
     *("source-lr-0.001", "source-lr-0.01", "source-charrnn-same-width", "source-charrnn-same-count"),
@@ -103,6 +110,10 @@ class Run(NamedTuple):
     arguments: list[str]
     seconds: float
     weights: str  # the checkpoint to evaluate
+
+    @property
+    def keeps_weights(self) -> bool:
+        return self.name.endswith("-seed-0") and not self.name.startswith(FIGURES_ALONE)
 
 
 def runs() -> list[Run]:
@@ -127,9 +138,9 @@ def runs() -> list[Run]:
 
 def make(run: Run) -> None:
     """Trains, evaluates and bounds, from where each was left. Raises CalledProcessError if either command fails."""
-    folder = ROOT / FOLDER / run.name
-    if (folder / "bounds.json").exists():
+    if run.name in results():
         return
+    folder = ROOT / FOLDER / run.name
     folder.mkdir(parents=True, exist_ok=True)
     weights, evaluation = FOLDER / run.name / run.weights, FOLDER / run.name / "evaluation.json"
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # two that wait for a core that is taken wait long
@@ -137,30 +148,50 @@ def make(run: Run) -> None:
         for command in (["train", *run.arguments], ["evaluate", "--checkpoint", weights, "--out", evaluation]):
             command = [sys.executable, "-m", "vrnn_tutorial", *command]
             subprocess.run(command, cwd=ROOT, env=one_thread, stdout=log, stderr=log, check=True)
-    # A longer ladder for the VRNN as it is.
-    write_bounds(ROOT / weights, 256 if run.name.endswith("-vrnn-seed-0") else 64)
-    for path in folder.glob("*.safetensors"):
-        if path.name != run.weights or not run.name.endswith("-seed-0"):
-            path.unlink()
-    (folder / "log.tmp").unlink()
+    history = json.loads((folder / "history.json").read_text())
+    if run.keeps_weights:
+        shutil.copyfile(ROOT / weights, folder.with_name(f"{run.name}.safetensors"))
+    record(run.name, {
+        **{name: history[name] for name in ("command", "versions", "seconds", "processor_seconds")},
+        "validation": [{key: entry[key] for key in ("update", "loss", "kl")} for entry in history["validation"]],
+        "evaluation": json.loads((ROOT / evaluation).read_text()),
+        # A longer ladder for the VRNN as it is.
+        "bounds": bounds_of(ROOT / weights, 256 if run.name.endswith("-vrnn-seed-0") else 64),
+    })  # fmt: skip
+    shutil.rmtree(folder)
     print(f"{run.name} is done", flush=True)
 
 
+def bound_earlier(name: str) -> None:
+    """The bounds of a model of chapter 4, unless they are there."""
+    if name not in results():
+        record(name, {"bounds": bounds_of(ROOT / "data" / "checkpoints" / name / "best.safetensors", 256)})
+
+
+def results() -> dict[str, dict]:
+    """What is known of each model, by its name."""
+    path = ROOT / RESULTS
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def record(name: str, figures: dict) -> None:
+    """Adds a model to RESULTS, which has a line for each, in the order of their names."""
+    with ONE_AT_A_TIME:
+        models = sorted({**results(), name: figures}.items())
+        lines = [f"{json.dumps(name)}: {json.dumps(figures)}" for name, figures in models]
+        write_atomically(ROOT / RESULTS, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
 @torch.no_grad()
-def write_bounds(checkpoint: Path, most: int) -> None:
-    """Writes bounds.json beside the checkpoint, with K = 1, 4, 16 ... `most`, unless it is there."""
-    path = checkpoint.with_name("bounds.json")
-    if path.exists():
-        return
+def bounds_of(checkpoint: Path, most: int) -> dict:
+    """The bounds with K = 1, 4, 16 ... `most` particles, or the exact figures of a model without z; of each piece."""
     torch.set_num_threads(1)
     model = load_checkpoint(checkpoint).eval()
     x = pieces(shakespeare().test, model.configuration["characters"])
     if isinstance(model, VRNN):
         ladder = [4**i for i in range(5) if 4**i <= most]
-        found = {name: {K: bound_of(bound, model, x, K) for K in ladder} for name, bound in BOUNDS.items()}
-    else:
-        found = {"exact": per_character(model(x).reconstruction.sum(0))}
-    write_atomically(path, (json.dumps(found) + "\n").encode())
+        return {name: {K: bound_of(bound, model, x, K) for K in ladder} for name, bound in BOUNDS.items()}
+    return {"exact": per_character(model(x).reconstruction.sum(0))}
 
 
 def pieces(text: Tensor, k: int) -> Tensor:
@@ -193,8 +224,7 @@ def main() -> None:
         return
     with ThreadPoolExecutor(options.j) as pool:
         list(pool.map(make, runs()))
-        earlier = [ROOT / "data" / "checkpoints" / name / "best.safetensors" for name in EARLIER]
-        list(pool.map(write_bounds, earlier, [256] * len(earlier)))
+        list(pool.map(bound_earlier, EARLIER))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ def training_loss(histories: Sequence[dict], source: dict[int, tuple] = SOURCE) 
 
     histories: what `training.train` leaves in history.json, of one or two runs. Each batch is a faint line, their
     running mean a strong one, the held-out validation text a dashed one. source: points beside them, shaped as SOURCE.
+
+    Raises ValueError for a pruned history, which has the losses of its last updates alone.
     """
     fig = plt.figure(figsize=(11.7, 6), layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1))
     plt.close(fig)
@@ -38,6 +40,8 @@ def training_loss(histories: Sequence[dict], source: dict[int, tuple] = SOURCE) 
             losses = {key: np.array(history[key]) for key in ("reconstruction", "kl")}
             batches = losses[name] if name in losses else losses["reconstruction"] + losses["kl"]
             updates, held_out = ([entry[key] for entry in history["validation"]] for key in ("update", name))
+            if len(batches) < max(updates, default=0):
+                raise ValueError(f"only {len(batches)} of {updates[-1]} updates have their losses: a pruned history.")
             rate = history["learning_rate"]
             run = rate if isinstance(rate, str) else f"learning rate {rate}"
             ax.plot(batches, color=color, alpha=0.25, lw=0.8)
