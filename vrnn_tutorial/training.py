@@ -64,8 +64,8 @@ def train(model: Model, corpus: Iterable[Tensor], *, updates: int = 2000, learni
     resume: go on with the run in `out`, if there is one, with the very losses that it would have had.
 
     Raises ValueError for settings that make no run or differ from those of the run resumed, or for a run that was
-    pruned; FileExistsError if `out` holds a run and resume is not asked for; FloatingPointError if a loss or gradient is
-    not finite (files stay as last saved); OSError if a file cannot be written.
+    pruned; FileExistsError if `out` holds a run and resume is not asked for; FloatingPointError if a loss or gradient
+    is not finite (files stay as last saved); OSError if a file cannot be written.
     """
     if updates < 1 or evaluate_every < 1 or not clip > 0:
         raise ValueError(f"updates, evaluate_every and clip must be positive: {updates}, {evaluate_every}, {clip}.")
