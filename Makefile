@@ -26,7 +26,7 @@ test test-all notebooks records: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test test-all test-matrix mutants notebooks records figures lint format clean
+.PHONY: help setup lab check test test-all test-matrix mutants notebooks records figures format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,10 +37,15 @@ lab: setup ## set up, then open JupyterLab on the notebooks (LAB_ARGS)
 	$(VENV_PYTHON) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir='$(CURDIR)' \
 		--LabApp.default_url=/lab/tree/notebooks $(LAB_ARGS)
 
-test: setup ## set up, then run the tests and every notebook (PYTEST_ARGS)
+check: $(INSTALLED) ## check the style of code and notebooks, and the types of the module
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m pyright --pythonpath $(VENV_PYTHON)
+
+test: setup check ## set up, check, then run the tests and every notebook (PYTEST_ARGS)
 	$(PYTEST) tests $(NOTEBOOK_TESTS) $(PYTEST_ARGS)
 
-test-all: setup ## the same, and each chapter with ten seeds and with every cell run twice: an hour (PYTEST_ARGS)
+test-all: setup check ## the same, and each chapter with ten seeds and with every cell run twice: an hour (PYTEST_ARGS)
 	$(PYTEST) -o python_files='test_*.py weekly.py' tests $(NOTEBOOK_TESTS) $(PYTEST_ARGS)
 
 test-matrix: setup ## every notebook, three times over on each of the processor's paths
@@ -61,10 +66,6 @@ records: setup ## write anew what the tests hold the notebooks to; read the diff
 
 figures: setup ## draw every figure anew
 	$(VENV_PYTHON) -m vrnn_tutorial figures
-
-lint: $(INSTALLED) ## check the style of code and notebooks
-	$(VENV_PYTHON) -m ruff check .
-	$(VENV_PYTHON) -m ruff format --check .
 
 format: $(INSTALLED) ## correct the style of code and notebooks
 	$(VENV_PYTHON) -m ruff check --fix .

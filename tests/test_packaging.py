@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYPI_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "playwright-python": "playwright"}
 """Where conda-forge and PyPI call the same package differently: conda's name -> PyPI's."""
+EXTRAS = {"pyright": {"nodejs"}}
+"""What conda's package brings by itself, and PyPI's only when asked."""
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -62,7 +64,7 @@ def conda_dependencies() -> tuple[list[str], list[str]]:
 @pytest.mark.parametrize("requirement", requirements().values(), ids=str)
 def test_every_requirement_has_a_lower_and_an_upper_bound(requirement):
     assert sorted(specifier.operator for specifier in requirement.specifier) == ["<", ">="]
-    assert requirement.marker is None and not requirement.extras
+    assert requirement.marker is None and requirement.extras == EXTRAS.get(requirement.name, set())
 
 
 def test_conda_and_pip_ask_for_the_same_packages_in_the_same_ranges():
@@ -174,6 +176,13 @@ def test_another_workflow_runs_everything_each_week():
     assert day in "0123456"
 
 
+def test_before_a_commit_the_check_runs_and_nothing_from_elsewhere():
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    (hook,) = repository["hooks"]
+    assert (repository["repo"], hook["language"], hook["entry"]) == ("local", "system", "make check")
+    assert hook["always_run"] and not hook["pass_filenames"]
+
+
 def test_everything_holds_what_takes_long_and_all_the_rest():
     """A file that is named beside its own folder, pytest leaves out without a word."""
     (options,) = re.findall(r"-o (python_files=)'(.*?)'", (ROOT / "Makefile").read_text(encoding="utf-8"))
@@ -228,6 +237,7 @@ SET_UP = [
     "-m pip install --disable-pip-version-check -e .[notebooks,test] -c constraints.txt",
     "-m vrnn_tutorial data",
 ]
+CHECK = ["-m ruff check .", "-m ruff format --check .", "-m pyright --pythonpath .venv/bin/python"]
 
 
 class Checkout:
@@ -280,7 +290,7 @@ def test_make_alone_lists_the_targets_and_changes_nothing(checkout):
     ran = checkout.make()
     assert ran.returncode == 0
     listed = re.findall(r"^make (\w+) ", ran.stdout, flags=re.MULTILINE)
-    assert set(listed) >= {"help", "setup", "lab", "test", "mutants", "figures", "clean"}
+    assert set(listed) >= {"help", "setup", "lab", "check", "test", "mutants", "figures", "clean"}
     assert ran.stdout == checkout.make("help").stdout
     assert sorted(checkout.folder.iterdir()) == before
 
@@ -306,9 +316,26 @@ def test_set_up_happens_once(checkout):
 )
 def test_each_target_sets_up_first_and_the_second_time_goes_straight_to_work(checkout, target, call):
     first, again = checkout.calls(target), checkout.calls(target)
-    assert first[:-1] == SET_UP and len(again) == 1
+    checks = CHECK if target in ("test", "test-all") else []
+    assert first[:-1] == [*SET_UP, *checks]
     assert re.fullmatch(call, first[-1].strip())
-    assert again == first[-1:]
+    assert again == [*checks, first[-1]]
+
+
+@needs_make
+def test_the_check_needs_no_text(checkout):
+    assert checkout.calls("check") == [*SET_UP[:2], *CHECK]
+
+
+@needs_make
+@pytest.mark.parametrize("target", ["test", "test-all"])
+@pytest.mark.parametrize("fails", range(len(CHECK)))
+def test_nothing_is_tested_while_the_check_fails(checkout, target, fails):
+    checkout.calls("setup")
+    checkout.executable(".venv/bin/python", f'#!/bin/sh\necho "$*" >> calls\ntest "$*" != "{CHECK[fails]}"\n')
+    (checkout.folder / "calls").unlink()
+    assert checkout.make(target).returncode != 0
+    assert (checkout.folder / "calls").read_text().splitlines() == CHECK[: fails + 1]
 
 
 @needs_make
@@ -316,7 +343,7 @@ def test_further_arguments_come_last_and_the_token_stays(checkout):
     (call,) = checkout.calls("lab", "LAB_ARGS=--no-browser --port=9000")[3:]
     assert call.endswith(" --no-browser --port=9000")
     assert "token" not in call and "password" not in call
-    (call,) = checkout.calls("test", "PYTEST_ARGS=-x -k gaussian")
+    *_, call = checkout.calls("test", "PYTEST_ARGS=-x -k gaussian")
     assert call.startswith("-m pytest ") and call.endswith(" -x -k gaussian")
 
 

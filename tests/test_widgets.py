@@ -12,7 +12,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from vrnn_tutorial import VRNN, CharRNN, VRNNCell, generate, widgets
+from vrnn_tutorial import VAE, VRNN, CharRNN, VRNNCell, generate, widgets
 from vrnn_tutorial.checkpoint import save_checkpoint
 
 
@@ -352,6 +352,10 @@ def test_a_readers_own_checkpoint_can_stand_in_either_column(models, tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         live.wait()
     assert "There is no checkpoint" in live.html.value
+    save_checkpoint(tmp_path / "vae.safetensors", VAE(5, 4, 2))
+    live.controls["own"].value = str(tmp_path / "vae.safetensors")
+    with pytest.raises(ValueError, match=r"vae\.safetensors holds a VAE, which writes no text"):
+        live.wait()
     live.controls["own"].value = f" {tmp_path / 'own.safetensors'} "
     live.wait()
     expected = "".join(generate(vrnn, "ROMEO:", 0.8, length=30, seed=0))
