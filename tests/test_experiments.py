@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from chapters import ROOT
 
 from vrnn_tutorial import VRNN, VRNNCell, load_checkpoint
 from vrnn_tutorial import __main__ as command_line
@@ -15,7 +16,7 @@ from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.data import corpus_from_file
 from vrnn_tutorial.evaluation import evaluate
 
-PATH = Path(__file__).resolve().parents[1] / "data" / "experiments" / "latent.py"
+PATH = ROOT / "data" / "experiments" / "latent.py"
 spec = importlib.util.spec_from_file_location("latent", PATH)
 latent = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(latent)
