@@ -8,11 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from chapters import ROOT
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -91,6 +93,17 @@ def chromium(home: Path) -> Iterator[tuple[Page, list[str]]]:
         expect.set_options(timeout=PATIENCE)
         yield page, errors
         browser.close()
+
+
+@contextmanager
+def desk() -> Iterator[tuple[Page, list[str], str]]:
+    """The browser's page, the errors that its console shows, and the address of a JupyterLab on copies."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        for name in ("notebooks", "figures"):
+            shutil.copytree(ROOT / name, home / "root" / name)
+        with jupyterlab(home / "root", home) as address, chromium(home) as (page, errors):
+            yield page, errors, address
 
 
 def crowding() -> float:

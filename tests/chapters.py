@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import functools
+import itertools
 import re
 from pathlib import Path
 
@@ -60,6 +61,13 @@ def divided(cells):
             if below.strip():
                 found[-1].parts.append(below.strip("\n"))
     return found if found[0].parts else found[1:]
+
+
+def in_words(cells):
+    """Each cell whose figure the cell below it tells in words, and these words."""
+    for cell, below in itertools.pairwise(cells):
+        if words := IN_WORDS.fullmatch(below.source):
+            yield cell, words[1]
 
 
 @functools.cache

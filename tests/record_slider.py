@@ -6,16 +6,14 @@ python tests/record_slider.py
 import base64
 import io
 import itertools
-import shutil
-import tempfile
 import time
 from pathlib import Path
 
-from browser import Notebook, chromium, jupyterlab
+from browser import Notebook, desk
+from chapters import ROOT
 from PIL import Image
 from playwright.sync_api import Page
 
-ROOT = Path(__file__).resolve().parents[1]
 WIDTH, MARGIN = 800, 3  # pixels: of the widget, and around it
 COLORS = 32  # of the picture; text and controls are mostly grey
 FRAME = 80  # milliseconds between frames that are kept
@@ -100,26 +98,22 @@ def save(shots: list[tuple[float, bytes]], box: dict, path: Path) -> None:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        for name in ("notebooks", "figures"):
-            shutil.copytree(ROOT / name, home / "root" / name)
-        with jupyterlab(home / "root", home) as address, chromium(home) as (page, _):
-            notebook = Notebook(page, address, "notebooks/05_generation.ipynb")
-            notebook.run_all(seconds=900)
-            widget = notebook.panel.locator(".jp-OutputArea-output", has=page.locator(".live-text"))
-            room = page.viewport_size["width"] - widget.bounding_box()["width"]
-            page.set_viewport_size({"width": round(room + WIDTH), "height": 900})
-            notebook.panel.locator(".live-text small").click()  # lest the first click in the cell scroll the page
-            widget.scroll_into_view_if_needed()
-            page.evaluate(MOUSE)
-            page.wait_for_timeout(1000)  # until the page rests
-            box = widget.bounding_box()
-            screencast = Screencast(page)
-            perform(notebook)
-            screencast.stop()
-            assert widget.bounding_box() == box, "the page scrolled while it was recorded"
-        save(screencast.shots, box, ROOT / "figures" / "slider.gif")
+    with desk() as (page, _, address):
+        notebook = Notebook(page, address, "notebooks/05_generation.ipynb")
+        notebook.run_all(seconds=900)
+        widget = notebook.panel.locator(".jp-OutputArea-output", has=page.locator(".live-text"))
+        room = page.viewport_size["width"] - widget.bounding_box()["width"]
+        page.set_viewport_size({"width": round(room + WIDTH), "height": 900})
+        notebook.panel.locator(".live-text small").click()  # lest the first click in the cell scroll the page
+        widget.scroll_into_view_if_needed()
+        page.evaluate(MOUSE)
+        page.wait_for_timeout(1000)  # until the page rests
+        box = widget.bounding_box()
+        screencast = Screencast(page)
+        perform(notebook)
+        screencast.stop()
+        assert widget.bounding_box() == box, "the page scrolled while it was recorded"
+    save(screencast.shots, box, ROOT / "figures" / "slider.gif")
 
 
 if __name__ == "__main__":

@@ -3,15 +3,13 @@
 python tests/record_widgets.py notebooks/01_vae.ipynb ...
 """
 
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import nbformat
-from browser import Notebook, chromium, jupyterlab
+from browser import Notebook, desk
 from playwright.sync_api import Locator
-from record_slider import MOUSE, ROOT, WIDTH
+from record_slider import MOUSE, WIDTH
 from store import PICTURES
 
 #: As far along its way each slider is taken.
@@ -53,15 +51,11 @@ def record(notebook: Notebook, path: Path) -> None:
 
 def main() -> None:
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        for name in ("notebooks", "figures"):
-            shutil.copytree(ROOT / name, home / "root" / name)
-        with jupyterlab(home / "root", home) as address, chromium(home) as (page, _):
-            for path in map(Path, sys.argv[1:]):
-                notebook = Notebook(page, address, f"notebooks/{path.name}")
-                notebook.run_all(seconds=900)
-                record(notebook, path)
+    with desk() as (page, _, address):
+        for path in map(Path, sys.argv[1:]):
+            notebook = Notebook(page, address, f"notebooks/{path.name}")
+            notebook.run_all(seconds=900)
+            record(notebook, path)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ figure says of it in words becomes its alternative text.
 
 import base64
 import html
-import itertools
 import sys
 from pathlib import Path
 
 import nbformat
-from chapters import IN_WORDS, ROOT
+from chapters import ROOT, in_words
 from nbclient import NotebookClient
 from tqdm.std import Bar
 
@@ -29,11 +28,11 @@ def run(path: Path, pictures: Path = PICTURES) -> nbformat.NotebookNode:
                             resources={"metadata": {"path": path.parent}})  # fmt: skip
     client.execute()
     notebook.metadata.pop("widgets", None)
-    for cell, below in itertools.pairwise([*notebook.cells, {"source": ""}]):
+    for cell in notebook.cells:
         for data in (output.data for output in cell.get("outputs", ()) if VIEW in output.get("data", ())):
             data |= still(client.widget_state, data.pop(VIEW)["model_id"], pictures / f"{path.stem}-{cell.id}.png")
-        if in_words := IN_WORDS.fullmatch(below["source"]):
-            cell.metadata["alt"] = in_words[1]
+    for cell, words in in_words(notebook.cells):
+        cell.metadata["alt"] = words
     return notebook
 
 

@@ -15,11 +15,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import browser
 import nbformat
 import numpy as np
 import pytest
 import torch
-from browser import CHROMIUM, Notebook, chromium, crowding, jupyterlab
+from browser import CHROMIUM, Notebook, crowding
+from chapters import CHAPTERS, ROOT
 from matplotlib.colors import to_rgb
 from PIL import Image, ImageSequence
 from playwright.sync_api import expect
@@ -32,7 +34,6 @@ from vrnn_tutorial.files import FOLDER
 from vrnn_tutorial.plots import ORANGE
 from vrnn_tutorial.text import decode
 
-ROOT = Path(__file__).resolve().parents[1]
 #: Seconds in which a widget is to answer, on a machine that does nothing else.
 PROMISED = 0.3
 STDERR = '[data-mime-type="application/vnd.jupyter.stderr"]'  # tracebacks, too
@@ -51,16 +52,12 @@ FRAMES = """element => {
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory):
-    """The browser's page, the errors that its console shows, and the address of a JupyterLab on copies."""
+def desk():
     if CHROMIUM is None:
         no_browser = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         no_browser("Chromium is not installed; on Debian, apt-get install chromium brings it.")
-    home = tmp_path_factory.mktemp("browser")
-    for folder in ("notebooks", "figures"):
-        shutil.copytree(ROOT / folder, home / "root" / folder)
-    with jupyterlab(home / "root", home) as address, chromium(home) as (page, errors):
-        yield page, errors, address
+    with browser.desk() as found:
+        yield found
 
 
 @pytest.fixture(scope="class")
@@ -85,7 +82,7 @@ def in_time(times):
     return statistics.median(seconds / crowd for seconds, crowd in times) < 2 * PROMISED
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name)
 def test_in_a_small_window_nothing_scrolls_sideways(desk, path):
     page, _, address = desk
     wide = page.viewport_size

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from chapters import ROOT
 
 from vrnn_tutorial import VRNN, VRNNCell, load_checkpoint
 from vrnn_tutorial import __main__ as command_line
@@ -16,7 +17,7 @@ from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.evaluation import evaluate
 from vrnn_tutorial.text import corpus_from_file
 
-PATH = Path(__file__).resolve().parents[1] / "data" / "experiments" / "latent.py"
+PATH = ROOT / "data" / "experiments" / "latent.py"
 spec = importlib.util.spec_from_file_location("latent", PATH)
 latent = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(latent)

@@ -5,11 +5,10 @@ import json
 import math
 import re
 import string
-from pathlib import Path
 
 import pytest
+from chapters import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PATH = ROOT / "data" / "experiments" / "ngram.py"
 spec = importlib.util.spec_from_file_location("ngram", PATH)
 ngram = importlib.util.module_from_spec(spec)

@@ -2,12 +2,11 @@
 
 import ast
 import base64
-import itertools
 import re
 
 import nbformat
 import pytest
-from chapters import CHAPTERS, IN_WORDS, NOTEBOOKS, ROOT
+from chapters import CHAPTERS, NOTEBOOKS, ROOT, in_words
 from store import PICTURES, VIEW
 
 
@@ -88,13 +87,14 @@ def test_every_picture_of_a_widget_is_shown():
 def test_every_figure_is_told_in_words_of_its_own():
     told, untold = [], []
     for path in CHAPTERS:
-        for cell, below in itertools.pairwise(nbformat.read(path, as_version=4).cells):
+        cells = nbformat.read(path, as_version=4).cells
+        words = {cell.id: words for cell, words in in_words(cells)}
+        for cell in cells:
             figures = [output for output in cell.get("outputs", ()) if "image/png" in output.get("data", ())]
-            in_words = IN_WORDS.fullmatch(below.source)
-            if in_words:
+            if cell.id in words:
                 assert len(figures) == 1, f"{name(path)} {cell.id}: one figure, one text"
-                assert cell.metadata.get("alt") == in_words[1], f"{name(path)} {cell.id}: not stored since"
-                told.append(in_words[1])
+                assert cell.metadata.get("alt") == words[cell.id], f"{name(path)} {cell.id}: not stored since"
+                told.append(words[cell.id])
             elif figures:
                 untold.append(f"{name(path)} {cell.id}")
     assert untold == [], "below each figure stands a cell that tells it in words, in the form of IN_WORDS"

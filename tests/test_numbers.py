@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 
+import nbformat
 import pytest
 from chapters import (
     CHAPTERS,
@@ -14,6 +15,7 @@ from chapters import (
     PAPER,
     ROOT,
     divided,
+    in_words,
     literals,
     numbers,
     printed,
@@ -200,6 +202,27 @@ def test_a_notebook_computes_the_numbers_it_tells(path):
     elsewhere = {str(int(other.name[:2])): grounded(sections(other))[0] for other in CHAPTERS if other != path}
     missing = grounded(sections(path), elsewhere)[1]
     assert missing == [], "\n".join(["No cell of its section shows:", *missing])
+
+
+def recorded(path):
+    """The numbers in tests/figures of what each cell of a chapter draws."""
+    found = {}
+    record = (ROOT / "tests" / "figures" / f"{path.stem}.txt").read_text(encoding="utf-8")
+    for cell, lines in re.findall(r"(?ms)^## (\S+)$(.*?)(?=^## |\Z)", record):
+        found.setdefault(cell, []).extend(numbers(lines))
+    return found
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_figures_words_tell_its_numbers(path):
+    """Those with a decimal point; what is read off by eye is told in whole numbers."""
+    drawn, missing = recorded(path), []
+    for cell, words in in_words(nbformat.read(path, as_version=4).cells):
+        known = drawn.get(cell.id, []) + numbers(printed(cell)) + literals(cell.source)
+        for sentence, sign, text, unit in claims(words):
+            if "." in text and not holds(sign, text, unit, sentence, known):
+                missing.append(f"{cell.id}: {sign}{text} in: {sentence}")
+    assert missing == [], "\n".join(["Its figure, as recorded, does not show:", *missing])
 
 
 @functools.cache

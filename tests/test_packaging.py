@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from chapters import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -19,7 +20,6 @@ from packaging.version import Version
 from rattler import MatchSpec
 from setuptools import find_packages
 
-ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYPI_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "playwright-python": "playwright"}
 """Where conda-forge and PyPI call the same package differently: conda's name -> PyPI's."""
