@@ -12,6 +12,15 @@ from .vae import VAE
 from .vrnn import VRNN
 
 __all__ = [
-    "VAE", "VRNN", "CharRNN", "VRNNCell", "corpus_from_file", "evaluate", "generate", "load_checkpoint", "sample",
-    "shakespeare", "train",
+    "VAE",
+    "VRNN",
+    "CharRNN",
+    "VRNNCell",
+    "corpus_from_file",
+    "evaluate",
+    "generate",
+    "load_checkpoint",
+    "sample",
+    "shakespeare",
+    "train",
 ]

@@ -50,9 +50,11 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser(
-        prog="python -m vrnn_tutorial", description="Train a variational recurrent neural network on text; generate.",
+        prog="python -m vrnn_tutorial",
+        description="Train a variational recurrent neural network on text; generate.",
         epilog="COMMAND --help tells the options. Exit code: 0 done; 1 not done, with the reason in one sentence; "
-               "2 no such command or option; 130 stopped by Ctrl-C.")
+        "2 no such command or option; 130 stopped by Ctrl-C.",
+    )
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(run, description):
@@ -67,14 +69,21 @@ def parser() -> argparse.ArgumentParser:
 
     command(run_data, "Fetch, verify and build the Shakespeare corpus.")
 
-    add = command(run_train, "Train a model on Shakespeare or on a text of your own. The defaults are the source "
-                             "article's: random windows, 64 x 300, 2000 updates, Adam at 0.001.")
+    add = command(
+        run_train,
+        "Train a model on Shakespeare or on a text of your own. The defaults are the source "
+        "article's: random windows, 64 x 300, 2000 updates, Adam at 0.001.",
+    )
     text_options(add)
     add("--out", type=Path, required=True, metavar="FOLDER", help="for history.json and the checkpoints last and best")
     add("--resume", action="store_true", help="go on with the run in the folder, if there is one")
     add("--updates", type=int, default=2000, help="optimiser steps")
-    add("--model", choices=["vrnn", "charrnn", "chained"], default="vrnn",
-        help="charrnn is the control without z; chained, another, whose characters of one step depend on each other")
+    add(
+        "--model",
+        choices=["vrnn", "charrnn", "chained"],
+        default="vrnn",
+        help="charrnn is the control without z; chained, another, whose characters of one step depend on each other",
+    )
     add("--hidden", type=int, default=64, help="size of h")
     add("--latent", type=int, default=64, help="size of z (vrnn)")
     add("--embedding", type=int, default=64, help="size of the embedding")
@@ -83,8 +92,12 @@ def parser() -> argparse.ArgumentParser:
     add("--characters", type=int, default=1, help="characters per time step")
     add("--depth", type=int, default=1, help="linear layers in each net")
     add("--dropout", type=float, default=0.0, help="share of h hidden from the nets in training")
-    add("--batching", choices=["windows", "streams"], default="windows",
-        help="random windows from a zero state, or contiguous streams that carry it")
+    add(
+        "--batching",
+        choices=["windows", "streams"],
+        default="windows",
+        help="random windows from a zero state, or contiguous streams that carry it",
+    )
     add("--batch", type=int, default=64, help="sequences per update")
     add("--length", type=int, default=300, help="time steps per sequence and update")
     add("--learning-rate", type=float, default=0.001, help="of Adam; its peak, with --cosine")
@@ -144,23 +157,47 @@ def run_train(options) -> None:
         torch.set_num_threads(options.threads)
     corpus = _corpus(options)
     torch.manual_seed(options.seed)
-    sizes = dict(hidden_size=options.hidden, embedding_size=options.embedding, num_layers=options.layers,
-                 rnn=options.rnn, characters=options.characters, depth=options.depth, dropout=options.dropout)
-    model = (VRNN(VRNNCell(latent_size=options.latent, **sizes)) if options.model == "vrnn" else
-             {"charrnn": CharRNN, "chained": ChainedCharRNN}[options.model](**sizes))
+    sizes = dict(
+        hidden_size=options.hidden,
+        embedding_size=options.embedding,
+        num_layers=options.layers,
+        rnn=options.rnn,
+        characters=options.characters,
+        depth=options.depth,
+        dropout=options.dropout,
+    )
+    model = (
+        VRNN(VRNNCell(latent_size=options.latent, **sizes))
+        if options.model == "vrnn"
+        else {"charrnn": CharRNN, "chained": ChainedCharRNN}[options.model](**sizes)
+    )
     shape = dict(batch_size=options.batch, length=options.length, characters=options.characters)
     batches = corpus.streams(**shape) if options.batching == "streams" else corpus.windows(**shape, seed=options.seed)
     peak, weight = options.learning_rate, options.kl_weight
     record = None
     for record in train(
-            model, batches, updates=options.updates, out=options.out, resume=options.resume, seed=options.seed,
-            learning_rate=Cosine(peak, options.updates) if options.cosine else peak,
-            kl_weight=Ramp(0.0, weight, options.anneal) if options.anneal else weight, free_bits=options.free_bits,
-            word_dropout=options.word_dropout, weight_decay=options.weight_decay, clip=options.clip,
-            evaluate_every=options.evaluate_every, keep=options.keep, device=options.device):
+        model,
+        batches,
+        updates=options.updates,
+        out=options.out,
+        resume=options.resume,
+        seed=options.seed,
+        learning_rate=Cosine(peak, options.updates) if options.cosine else peak,
+        kl_weight=Ramp(0.0, weight, options.anneal) if options.anneal else weight,
+        free_bits=options.free_bits,
+        word_dropout=options.word_dropout,
+        weight_decay=options.weight_decay,
+        clip=options.clip,
+        evaluate_every=options.evaluate_every,
+        keep=options.keep,
+        device=options.device,
+    ):
         if record.validation is not None:
-            print(f"update {record.update}: held-out loss {record.validation.loss:.4f} nats per character = "
-                  f"{record.validation.reconstruction:.4f} + KL {record.validation.kl:.4f}", flush=True)
+            print(
+                f"update {record.update}: held-out loss {record.validation.loss:.4f} nats per character = "
+                f"{record.validation.reconstruction:.4f} + KL {record.validation.kl:.4f}",
+                flush=True,
+            )
     if record is None:
         print(f"{options.out} has its {options.updates} updates already; ask for more with --updates")
     elif record.sample is not None:
@@ -173,17 +210,26 @@ def run_evaluate(options) -> None:
     for name in ("validation", "test", "last_tenth"):
         result = evaluate(model, getattr(corpus, name), draws=options.draws)
         results[name] = {**result._asdict(), "loss": result.loss, "bits": result.bits}
-        print(f"{name.replace('_', ' '):>10}: {result.loss:.4f} nats per character ({result.bits:.4f} bits) = "
-              f"reconstruction {result.reconstruction:.4f} + KL {result.kl:.4f}; "
-              f"+-{result.elbo_error:.4f} over draws of z, {result.characters:,} characters", flush=True)
+        print(
+            f"{name.replace('_', ' '):>10}: {result.loss:.4f} nats per character ({result.bits:.4f} bits) = "
+            f"reconstruction {result.reconstruction:.4f} + KL {result.kl:.4f}; "
+            f"+-{result.elbo_error:.4f} over draws of z, {result.characters:,} characters",
+            flush=True,
+        )
     if options.out is not None:
         facts = {"parameters": sum(weight.numel() for weight in model.parameters()), "draws": options.draws, **results}
         write_atomically(options.out, (json.dumps(facts, indent=1) + "\n").encode())
 
 
 def run_generate(options) -> None:
-    pieces = generate(_text_model(options), options.prime, options.temperature, options.prior_temperature,
-                      options.length, options.seed)
+    pieces = generate(
+        _text_model(options),
+        options.prime,
+        options.temperature,
+        options.prior_temperature,
+        options.length,
+        options.seed,
+    )
     print(options.prime, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)

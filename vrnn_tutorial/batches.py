@@ -26,8 +26,10 @@ class _Batches:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if len(self.codes) < self._window:
-            raise ValueError(f"the text has {len(self.codes)} characters, but one window takes {self._window}: "
-                             "give a longer text, or a smaller length")
+            raise ValueError(
+                f"the text has {len(self.codes)} characters, but one window takes {self._window}: "
+                "give a longer text, or a smaller length"
+            )
 
     @property
     def _window(self) -> int:

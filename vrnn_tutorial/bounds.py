@@ -43,8 +43,9 @@ def iwae(model, x: Tensor, samples: int, generator: torch.Generator | None = Non
     return log_w.unflatten(0, (-1, samples)).logsumexp(1) - math.log(samples)
 
 
-def fivo(model, x: Tensor, particles: int, generator: torch.Generator | None = None,
-         resample_below: float = 0.5) -> Tensor:
+def fivo(
+    model, x: Tensor, particles: int, generator: torch.Generator | None = None, resample_below: float = 0.5
+) -> Tensor:
     """The particle filter's bound on log p(x), from K = `particles` per sequence: (B,), nats per sequence.
 
     Maddison et al. 2017, "Filtering Variational Objectives" (arXiv 1705.09279), algorithm 1, with the posterior as

@@ -16,8 +16,18 @@ def gated_path(cell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor, state: S
     """vrnn.open_path for one GRU layer and nets of depth 1, whose arguments and results it shares."""
     weights, phi = cell.first_weights(), cell.phi_z[0][0]
     hidden, raw, z, z_features = _GatedPath.apply(
-        x_posterior, x_rnn, noise, state, mask, weights.posterior_h, phi.weight, phi.bias,
-        weights.rnn_z, weights.rnn_h, weights.rnn_h_bias)
+        x_posterior,
+        x_rnn,
+        noise,
+        state,
+        mask,
+        weights.posterior_h,
+        phi.weight,
+        phi.bias,
+        weights.rnn_z,
+        weights.rnn_h,
+        weights.rnn_h_bias,
+    )
     return hidden, raw, z, z_features, hidden[-1]
 
 
@@ -38,10 +48,10 @@ class _GatedPath(torch.autograd.Function):
             torch.nn.functional.elu_(torch.addmm(b_z, z[t], W_z_t, out=z_features[t]))
             from_x = torch.addmm(x_rnn[t], z_features[t], W_i_t)
             from_h = torch.addmm(b_h, h, W_h_t)
-            ru, n = gates[t, :, :2 * H], gates[t, :, 2 * H:]
-            torch.sigmoid(torch.add(from_x[:, :2 * H], from_h[:, :2 * H]), out=ru)
-            n_h[t] = from_h[:, 2 * H:]
-            torch.tanh(torch.addcmul(from_x[:, 2 * H:], ru[:, :H], n_h[t]), out=n)
+            ru, n = gates[t, :, : 2 * H], gates[t, :, 2 * H :]
+            torch.sigmoid(torch.add(from_x[:, : 2 * H], from_h[:, : 2 * H]), out=ru)
+            n_h[t] = from_h[:, 2 * H :]
+            torch.tanh(torch.addcmul(from_x[:, 2 * H :], ru[:, :H], n_h[t]), out=n)
             torch.lerp(n, h, ru[:, H:], out=path[t + 1])
         ctx.save_for_backward(noise, mask, std, z, z_features, gates, n_h, path, W_q, W_z, W_i, W_h)
         # A copy, since what is returned must not share memory with what is kept.
@@ -62,7 +72,7 @@ class _GatedPath(torch.autograd.Function):
         slope[:, :, 1] = slope[:, :, 0] * n_h * r * (1 - r)
         slope[:, :, 2] = (h - n) * u * (1 - u)
         slope[:, :, 3] = slope[:, :, 0] * r
-        W_i_nru = torch.cat([W_i[2 * H:], W_i[:2 * H]])
+        W_i_nru = torch.cat([W_i[2 * H :], W_i[: 2 * H]])
         elu_slope = z_features.clamp(max=0) + 1
         to_raw = torch.stack([torch.ones_like(std), std * noise], 2)
         d_raw = d_raw.unflatten(-1, (2, -1)).clone()
@@ -72,7 +82,7 @@ class _GatedPath(torch.autograd.Function):
             d_h = d_h + d_hidden[t]
             torch.mul(d_h[:, None], slope[t], out=slope[t])
             d_gates = slope[t].flatten(1)
-            d_features = torch.addmm(d_z_features[t], d_gates[:, :3 * H], W_i_nru)
+            d_features = torch.addmm(d_z_features[t], d_gates[:, : 3 * H], W_i_nru)
             torch.mul(d_features, elu_slope[t], out=d_phi[t])
             torch.addmm(d_z[t], d_phi[t], W_z, out=d_noise[t])
             d_raw[t].addcmul_(d_noise[t, :, None], to_raw[t])
@@ -86,6 +96,16 @@ class _GatedPath(torch.autograd.Function):
         def product(gradient, inputs):
             return gradient.flatten(0, 1).t() @ inputs.flatten(0, 1)
 
-        return (d_raw, d_from_x, d_noise * std, d_h, None, product(d_raw, h if mask is None else h * mask),
-                product(d_phi, z), d_phi.sum((0, 1)), product(d_from_x, z_features),
-                product(d_from_h, h), d_from_h.sum((0, 1)))
+        return (
+            d_raw,
+            d_from_x,
+            d_noise * std,
+            d_h,
+            None,
+            product(d_raw, h if mask is None else h * mask),
+            product(d_phi, z),
+            d_phi.sum((0, 1)),
+            product(d_from_x, z_features),
+            product(d_from_h, h),
+            d_from_h.sum((0, 1)),
+        )

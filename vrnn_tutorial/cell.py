@@ -93,8 +93,9 @@ class InputFeatures(nn.Module):
         elif self.characters > 1 and x.shape[-1] != self.characters:
             raise ValueError(f"x must end in an axis of {self.characters} characters; its shape is {tuple(x.shape)}.")
         elif x.is_cpu and x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.input_size:
-            raise ValueError(f"x holds codes from {int(x.min())} to {int(x.max())}; this model knows 0 to "
-                             f"{self.input_size - 1}.")
+            raise ValueError(
+                f"x holds codes from {int(x.min())} to {int(x.max())}; this model knows 0 to {self.input_size - 1}."
+            )
 
 
 class VRNNCell(nn.Module):
@@ -110,9 +111,20 @@ class VRNNCell(nn.Module):
     Raises ValueError for an unknown rnn or emission and for sizes that make no model.
     """
 
-    def __init__(self, input_size: int = 128, hidden_size: int = 64, latent_size: int = 64, *, embedding_size: int = 64,
-                 num_layers: int = 1, rnn: str = "gru", emission: str = "categorical", characters: int = 1,
-                 depth: int = 1, dropout: float = 0.0):
+    def __init__(
+        self,
+        input_size: int = 128,
+        hidden_size: int = 64,
+        latent_size: int = 64,
+        *,
+        embedding_size: int = 64,
+        num_layers: int = 1,
+        rnn: str = "gru",
+        emission: str = "categorical",
+        characters: int = 1,
+        depth: int = 1,
+        dropout: float = 0.0,
+    ):
         super().__init__()
         self.configuration = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         if min(input_size, hidden_size, latent_size, embedding_size, num_layers, depth) < 1 or not 0 <= dropout < 1:
@@ -131,8 +143,13 @@ class VRNNCell(nn.Module):
         inputs = [embedding_size + hidden_size, *[hidden_size] * (num_layers - 1)]
         self.rnn_cells = nn.ModuleList(RNN_CELLS[rnn](size, hidden_size) for size in inputs)
 
-    def forward(self, x: Tensor, state: State | None = None, noise: Tensor | None = None,
-                generator: torch.Generator | None = None) -> Step:
+    def forward(
+        self,
+        x: Tensor,
+        state: State | None = None,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Step:
         """One training step: x_t and the state before it give both distributions of z_t, a z_t, x_t's emission, h_t.
 
         x: codes (B,), (B, k), or vectors (B, D). state: None is zeros. noise: (B, Z), drawn if not given.
@@ -177,8 +194,9 @@ class VRNNCell(nn.Module):
         split = [self.embedding_size, self.hidden_size]
         posterior_x, posterior_h = posterior.weight.split(split, 1)
         rnn_x, rnn_z = rnn.weight_ih.split(split, 1)
-        return FirstWeights(posterior_x, posterior_h, posterior.bias,
-                            rnn_x, rnn_z, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh)
+        return FirstWeights(
+            posterior_x, posterior_h, posterior.bias, rnn_x, rnn_z, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh
+        )
 
     def rnn(self, x: Tensor, z: Tensor, state: State) -> State:
         """The state after x_t and z_t: the recurrence, Chung equation 7."""

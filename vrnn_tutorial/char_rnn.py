@@ -30,9 +30,20 @@ class CharRNN(nn.Module):
     Arguments and errors are VRNNCell's, without latent_size.
     """
 
-    def __init__(self, input_size: int = 128, hidden_size: int = 64, *, embedding_size: int = 64, num_layers: int = 1,
-                 rnn: str = "gru", emission: str = "categorical", characters: int = 1, depth: int = 1,
-                 dropout: float = 0.0, batch_first: bool = False):
+    def __init__(
+        self,
+        input_size: int = 128,
+        hidden_size: int = 64,
+        *,
+        embedding_size: int = 64,
+        num_layers: int = 1,
+        rnn: str = "gru",
+        emission: str = "categorical",
+        characters: int = 1,
+        depth: int = 1,
+        dropout: float = 0.0,
+        batch_first: bool = False,
+    ):
         super().__init__()
         self.configuration = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         if min(input_size, hidden_size, embedding_size, num_layers, depth) < 1 or not 0 <= dropout < 1:
@@ -108,7 +119,7 @@ class Chained(NamedTuple):
         """The k softmaxes, each given the characters of x before its own."""
         embedded = self.model.phi_x.embedding(x).flatten(-2)
         E = self.model.phi_x.embedding_size
-        heard = [link(torch.cat([self.h, embedded[..., :i * E]], -1)) for i, link in enumerate(self.model.links, 1)]
+        heard = [link(torch.cat([self.h, embedded[..., : i * E]], -1)) for i, link in enumerate(self.model.links, 1)]
         return Categorical(self.logits + torch.stack([torch.zeros_like(heard[0]), *heard], -2), len(heard) + 1)
 
 

@@ -35,8 +35,12 @@ def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None 
     Raises OSError if it cannot be written; a checkpoint that was there before stays.
     """
     content = {WEIGHTS + name: tensor.contiguous() for name, tensor in model.state_dict().items()} | (tensors or {})
-    metadata = {"format": FORMAT, "model": type(model).__name__, "configuration": json.dumps(model.configuration),
-                "about": json.dumps(about)}
+    metadata = {
+        "format": FORMAT,
+        "model": type(model).__name__,
+        "configuration": json.dumps(model.configuration),
+        "about": json.dumps(about),
+    }
     write_atomically(path, safetensors.torch.save(content, metadata))
 
 

@@ -29,8 +29,15 @@ class Evaluation(NamedTuple):
         return self.loss / math.log(2)
 
 
-def evaluate(model: VRNN | CharRNN, held_out: Tensor, *, draws: int = 10, streams: int = 1, seed: int = 0,
-             steps_at_once: int = 500) -> Evaluation:
+def evaluate(
+    model: VRNN | CharRNN,
+    held_out: Tensor,
+    *,
+    draws: int = 10,
+    streams: int = 1,
+    seed: int = 0,
+    steps_at_once: int = 500,
+) -> Evaluation:
     """The ELBO of a text, its state carried from the first character to the last, averaged over `draws` of z.
 
     held_out: codes (N,), or sequences (T, B, ...) as the model reads them. streams: 1 reads the text as one; S reads S

@@ -22,9 +22,16 @@ class Sampled(NamedTuple):
     emission: Emission | Chained  # of x given z, untouched by any temperature
 
 
-def sample(model: VRNN | CharRNN, *, prime: Tensor | None = None, temperature: float = 1.0,
-           prior_temperature: float = 1.0, streams: int = 1, seed: int | None = None,
-           shift: Tensor | None = None) -> Iterator[Sampled]:
+def sample(
+    model: VRNN | CharRNN,
+    *,
+    prime: Tensor | None = None,
+    temperature: float = 1.0,
+    prior_temperature: float = 1.0,
+    streams: int = 1,
+    seed: int | None = None,
+    shift: Tensor | None = None,
+) -> Iterator[Sampled]:
     """An endless stream of generated steps, of `streams` sequences at once.
 
     prime: what went before, codes (P,), (P, k) or vectors (P, D), the same for each stream; the posterior reads it.
@@ -88,8 +95,15 @@ def _stream(model, state, temperature, prior_temperature, generator, shift) -> I
         yield Sampled(x, z, emission)
 
 
-def generate(model: VRNN | CharRNN, prime: str = "", temperature: float = 1.0, prior_temperature: float = 1.0,
-             length: int = 300, seed: int | None = None, shift: Tensor | None = None) -> Iterator[str]:
+def generate(
+    model: VRNN | CharRNN,
+    prime: str = "",
+    temperature: float = 1.0,
+    prior_temperature: float = 1.0,
+    length: int = 300,
+    seed: int | None = None,
+    shift: Tensor | None = None,
+) -> Iterator[str]:
     """A stream of `length` characters that follow on `prime`; the prime itself is not among them.
 
     The pieces are single characters, or k at a time for a model of k characters per step, whose prime must then hold
@@ -100,9 +114,16 @@ def generate(model: VRNN | CharRNN, prime: str = "", temperature: float = 1.0, p
     return (piece[0] for piece in pieces)
 
 
-def generate_many(model: VRNN | CharRNN, streams: int, prime: str = "", temperature: float = 1.0,
-                  prior_temperature: float = 1.0, length: int = 300, seed: int | None = None,
-                  shift: Tensor | None = None) -> list[str]:
+def generate_many(
+    model: VRNN | CharRNN,
+    streams: int,
+    prime: str = "",
+    temperature: float = 1.0,
+    prior_temperature: float = 1.0,
+    length: int = 300,
+    seed: int | None = None,
+    shift: Tensor | None = None,
+) -> list[str]:
     """`streams` independent texts of `length` characters, generated side by side. Otherwise as `generate`."""
     pieces = _pieces(model, prime, temperature, prior_temperature, length, seed, streams, shift)
     return ["".join(column) for column in zip(*pieces, strict=True)] or [""] * streams
@@ -120,12 +141,19 @@ def _pieces(model, prime, temperature, prior_temperature, length, seed, streams,
     codes = encode(prime) if prime else None
     if k > 1 and codes is not None:
         codes = codes.view(-1, k)
-    steps = sample(model, prime=codes, temperature=temperature, prior_temperature=prior_temperature, streams=streams,
-                   seed=seed, shift=shift)
+    steps = sample(
+        model,
+        prime=codes,
+        temperature=temperature,
+        prior_temperature=prior_temperature,
+        streams=streams,
+        seed=seed,
+        shift=shift,
+    )
 
     def pieces():
         for start in range(0, length, k):
             x = next(steps).x.view(streams, k)
-            yield [decode(row)[:length - start] for row in x]
+            yield [decode(row)[: length - start] for row in x]
 
     return pieces()

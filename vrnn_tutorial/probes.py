@@ -109,8 +109,11 @@ def mutual_information(model: VRNN, x: Tensor, *, draws: int = 100, seed: int = 
         z, mean, log_std = (value.double() for value in (q.rsample(generator=generator), *q))  # (B, V, Z)
         # log q of each z under each of the V posteriors, but for a constant, as matrix products.
         precision = torch.exp(-2 * log_std)
-        log_q = (z @ (precision * mean).mT - z.square() @ precision.mT / 2
-                 - (precision * mean.square() / 2 + log_std).sum(-1)[:, None])  # (B, V of z, V of q)
+        log_q = (
+            z @ (precision * mean).mT
+            - z.square() @ precision.mT / 2
+            - (precision * mean.square() / 2 + log_std).sum(-1)[:, None]
+        )  # (B, V of z, V of q)
         log_mixture = (log_q + p.log()[:, None]).logsumexp(-1)
         steps.append((p * (log_q.diagonal(dim1=1, dim2=2) - log_mixture)).sum(-1))
     return torch.stack(steps)

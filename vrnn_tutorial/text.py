@@ -1,8 +1,8 @@
 """Text as codes: encode, decode, and a text of N ASCII codes as a corpus, cut by position into three parts.
 
-    corpus = corpus_from_file("my_text.txt")
-    x = next(iter(corpus.windows(batch_size=64, length=300)))  # (300, 64)
-    print(decode(x[:, 0]))
+corpus = corpus_from_file("my_text.txt")
+x = next(iter(corpus.windows(batch_size=64, length=300)))  # (300, 64)
+print(decode(x[:, 0]))
 """
 
 import unicodedata

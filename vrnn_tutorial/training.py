@@ -43,11 +43,26 @@ class Record(NamedTuple):
     sample: str | None  # text generated then, from a model of codes
 
 
-def train(model: Model, corpus: Iterable[Tensor], *, updates: int = 2000, learning_rate: Schedule = 0.001,
-          kl_weight: Schedule = 1.0, free_bits: Schedule = 0.0, word_dropout: float = 0.0, weight_decay: float = 0.0,
-          clip: float = 1.0, validation: Tensor | None = None, evaluate_every: int = 100,
-          keep: Iterable[int] = (), out: Path | None = None, resume: bool = False, seed: int = 0, device: str = "cpu",
-          progress: bool = True) -> Iterator[Record]:
+def train(
+    model: Model,
+    corpus: Iterable[Tensor],
+    *,
+    updates: int = 2000,
+    learning_rate: Schedule = 0.001,
+    kl_weight: Schedule = 1.0,
+    free_bits: Schedule = 0.0,
+    word_dropout: float = 0.0,
+    weight_decay: float = 0.0,
+    clip: float = 1.0,
+    validation: Tensor | None = None,
+    evaluate_every: int = 100,
+    keep: Iterable[int] = (),
+    out: Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Iterator[Record]:
     """Trains `model` in place, one record per update; leaving the loop early keeps what was learned.
 
     corpus: any iterable of x that the model reads, gone through again and again; a Corpus gives the source's random
@@ -71,16 +86,28 @@ def train(model: Model, corpus: Iterable[Tensor], *, updates: int = 2000, learni
         raise ValueError(f"updates, evaluate_every and clip must be positive: {updates}, {evaluate_every}, {clip}.")
     if not 0 <= word_dropout <= 1 or (word_dropout and model.configuration["emission"] != "categorical"):
         raise ValueError(f"word_dropout={word_dropout}: a share from 0 to 1, of characters and not of vectors.")
-    settings = {name: _describe(value) for name, value in (
-        ("model", type(model).__name__), ("configuration", model.configuration), ("corpus", corpus),
-        ("learning_rate", learning_rate), ("kl_weight", kl_weight), ("free_bits", free_bits),
-        ("word_dropout", word_dropout), ("weight_decay", weight_decay), ("clip", clip),
-        ("evaluate_every", evaluate_every), ("seed", seed))}
+    settings = {
+        name: _describe(value)
+        for name, value in (
+            ("model", type(model).__name__),
+            ("configuration", model.configuration),
+            ("corpus", corpus),
+            ("learning_rate", learning_rate),
+            ("kl_weight", kl_weight),
+            ("free_bits", free_bits),
+            ("word_dropout", word_dropout),
+            ("weight_decay", weight_decay),
+            ("clip", clip),
+            ("evaluate_every", evaluate_every),
+            ("seed", seed),
+        )
+    }
     run = _Run(model.to(device), settings, weight_decay, None if out is None else Path(out), resume)
     if validation is None:
         validation = getattr(corpus, "validation", None)
-    schedules = [value if callable(value) else lambda _, value=value: value
-                 for value in (learning_rate, kl_weight, free_bits)]
+    schedules = [
+        value if callable(value) else lambda _, value=value: value for value in (learning_rate, kl_weight, free_bits)
+    ]
     return _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, set(keep), device, progress)
 
 
@@ -95,10 +122,14 @@ def read_records(out: Path) -> list[Record]:
     model, _, about = read_checkpoint(out / "last.safetensors")
     history = _read_history(out, about["update"])
     losses = torch.tensor([history[name] for name in LOSSES], dtype=next(model.parameters()).dtype)  # from nine digits
-    taken = {entry["update"]: (Evaluation(entry["reconstruction"], entry["kl"], 0.0, math.nan), entry["sample"])
-             for entry in history["validation"]}
-    return [Record._make((update, *three, math.nan, *taken.get(update, (None, None))))
-            for update, three in enumerate(losses.T.tolist(), 1)]
+    taken = {
+        entry["update"]: (Evaluation(entry["reconstruction"], entry["kl"], 0.0, math.nan), entry["sample"])
+        for entry in history["validation"]
+    }
+    return [
+        Record._make((update, *three, math.nan, *taken.get(update, (None, None))))
+        for update, three in enumerate(losses.T.tolist(), 1)
+    ]
 
 
 def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, keep, device, progress):
@@ -130,8 +161,11 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                 rate, kl_weight, free_bits = (schedule(run.update) for schedule in schedules)
                 model.train()
                 with _seeded(seed, run.update, x.device):
-                    heard = {"rnn_input": x.masked_fill(torch.rand_like(x, dtype=torch.float) < word_dropout, 0)
-                            } if word_dropout else {}
+                    heard = (
+                        {"rnn_input": x.masked_fill(torch.rand_like(x, dtype=torch.float) < word_dropout, 0)}
+                        if word_dropout
+                        else {}
+                    )
                     result = model(x, run.state if carries_state else None, **heard)
                 optimizer.zero_grad()
                 bounds.loss(result, kl_weight, free_bits).backward()
@@ -140,14 +174,20 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                 if not all(map(math.isfinite, (*losses, norm, rate))):
                     raise FloatingPointError(
                         f"update {run.update + 1}: not finite: losses {losses}, gradient {norm}, rate {rate}; "
-                        f"training stopped, {'files keep' if run.out else 'the model keeps'} the last good weights.")
+                        f"training stopped, {'files keep' if run.out else 'the model keeps'} the last good weights."
+                    )
                 with _uninterrupted():
                     for group in optimizer.param_groups:
                         group["lr"] = rate
                     optimizer.step()
                     seconds = time.perf_counter() - started
-                    run.step_done(_detach(result.state) if carries_state else None, losses, norm, seconds,
-                                  time.process_time() - processor)
+                    run.step_done(
+                        _detach(result.state) if carries_state else None,
+                        losses,
+                        norm,
+                        seconds,
+                        time.process_time() - processor,
+                    )
                 evaluation = text = None
                 if due():
                     evaluation, text = run.examine(validation, keep, seed)
@@ -181,8 +221,17 @@ class _Run:
         self.model, self.settings, self.out = model, settings, out
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=weight_decay)
         self.update, self.state, self.saved = 0, None, None
-        self.history = {**settings, "seconds": 0.0, "processor_seconds": 0.0, "versions": _versions(),
-                        "command": _command(), "reconstruction": [], "kl": [], "gradient_norm": [], "validation": []}
+        self.history = {
+            **settings,
+            "seconds": 0.0,
+            "processor_seconds": 0.0,
+            "versions": _versions(),
+            "command": _command(),
+            "reconstruction": [],
+            "kl": [],
+            "gradient_norm": [],
+            "validation": [],
+        }
         if out is not None and _holds_run(out):
             if not resume:
                 raise FileExistsError(f"{out} holds a run already; resume it, or choose another folder.")
@@ -212,8 +261,15 @@ class _Run:
         if self.out is not None and evaluation.loss < best:
             save_checkpoint(self.out / "best.safetensors", self.model, update=self.update)
         self.saved = None
-        self.history["validation"].append({"update": self.update, "loss": evaluation.loss, "kl": evaluation.kl,
-                                           "reconstruction": evaluation.reconstruction, "sample": text})
+        self.history["validation"].append(
+            {
+                "update": self.update,
+                "loss": evaluation.loss,
+                "kl": evaluation.kl,
+                "reconstruction": evaluation.reconstruction,
+                "sample": text,
+            }
+        )
         return evaluation, text
 
     def save(self):
@@ -234,16 +290,23 @@ class _Run:
         # As history.json has them: nine digits.
         changed = [name for name, value in json.loads(_to_json(self.settings)).items() if history.get(name) != value]
         if changed:
-            raise ValueError(f"the run in {self.out} was made with other settings: " + "; ".join(
-                f"{name} {history.get(name)} there, {self.settings[name]} here" for name in changed) + ".")
+            raise ValueError(
+                f"the run in {self.out} was made with other settings: "
+                + "; ".join(f"{name} {history.get(name)} there, {self.settings[name]} here" for name in changed)
+                + "."
+            )
         self.update = self.saved = about["update"]
         self.model.load_state_dict(model.state_dict())
         for name, parameter in self.model.named_parameters():
             if f"exp_avg.{name}" in tensors:
-                self.optimizer.state[parameter] = {"step": torch.tensor(float(self.update)), **{
-                    key: tensors[f"{key}.{name}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}}
-        leaves = [tensors[f"state.{i}"].to(next(self.model.parameters()).device)
-                  for i in range(sum(name.startswith("state.") for name in tensors))]
+                self.optimizer.state[parameter] = {
+                    "step": torch.tensor(float(self.update)),
+                    **{key: tensors[f"{key}.{name}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")},
+                }
+        leaves = [
+            tensors[f"state.{i}"].to(next(self.model.parameters()).device)
+            for i in range(sum(name.startswith("state.") for name in tensors))
+        ]
         self.state = self._nest(leaves) if leaves else None
         self.history = history
 

@@ -31,8 +31,15 @@ class VAE(nn.Module):
 
     batch_axis = 0
 
-    def __init__(self, input_size: int = 64, hidden_size: int = 128, latent_size: int = 2, *,
-                 emission: str = "bernoulli", depth: int = 2):
+    def __init__(
+        self,
+        input_size: int = 64,
+        hidden_size: int = 128,
+        latent_size: int = 2,
+        *,
+        emission: str = "bernoulli",
+        depth: int = 2,
+    ):
         super().__init__()
         self.configuration = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         if emission == "categorical":

@@ -51,8 +51,14 @@ class VRNN(nn.Module):
         """The arguments that make this model again."""
         return {**self.cell.configuration, "batch_first": self.batch_first}
 
-    def forward(self, x: Tensor, state: State | None = None, noise: Tensor | None = None,
-                generator: torch.Generator | None = None, rnn_input: Tensor | None = None) -> Output:
+    def forward(
+        self,
+        x: Tensor,
+        state: State | None = None,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        rnn_input: Tensor | None = None,
+    ) -> Output:
         """x: codes (T, B), (T, B, k), or vectors (T, B, D). state: before the first step, None is zeros.
 
         noise: (T, B, Z), standard normal, drawn if not given. rnn_input: what the recurrence reads in place of x, whose
@@ -78,8 +84,11 @@ class VRNN(nn.Module):
         if state is None:
             state = cell.zero_state(x_rnn[0])
         # One mask per step, drawn before the loop, so that posterior, prior and emission see the same h.
-        mask = F.dropout(torch.ones_like(x_rnn[..., :cell.hidden_size]), cell.dropout) if (
-            cell.training and cell.dropout) else None
+        mask = (
+            F.dropout(torch.ones_like(x_rnn[..., : cell.hidden_size]), cell.dropout)
+            if (cell.training and cell.dropout)
+            else None
+        )
         before = cell.hidden(state)
         by_hand = cell.rnn_type == "gru" and cell.num_layers == 1 and len(cell.posterior_net) == 1
         path = gated_path if by_hand else open_path

@@ -24,8 +24,10 @@ FRAME = 1 / 20  # seconds from one frame of a stream to the next
 ERROR = '<span class="error" style="color:var(--jp-error-color1,#b00)">{}</span>'
 COLUMNS = "display:grid;grid-template-columns:repeat({},minmax(0,1fr));gap:1em;line-height:1.35"
 # Turned upside down twice, so that the box stays scrolled to where the text goes on, although each frame replaces it.
-PRE = ("height:15em;margin:0;padding:.4em;border:1px solid #8888;overflow-y:auto;white-space:pre-wrap;"
-       "overflow-wrap:anywhere;word-break:normal;display:flex;flex-direction:column-reverse")
+PRE = (
+    "height:15em;margin:0;padding:.4em;border:1px solid #8888;overflow-y:auto;white-space:pre-wrap;"
+    "overflow-wrap:anywhere;word-break:normal;display:flex;flex-direction:column-reverse"
+)
 LABEL = {"style": {"description_width": "initial"}, "layout": {"width": "27em"}}
 NATURAL = {"max_width": "100%", "margin": "0", "align_self": "flex-start"}  # no scroll bar; not stretched by a box
 Stream = Callable[..., Iterator[str]]
@@ -196,10 +198,11 @@ class LiveText(_Controlled):
 
     def _show(self, run, texts, errors, status, running=True):
         columns = "".join(
-            f'<div><b>{html.escape(title)}</b>'
+            f"<div><b>{html.escape(title)}</b>"
             f'<pre style="{PRE}"><span style="margin-bottom:auto">{html.escape(text)}</span></pre>'
-            f'{_shown(errors[title]) if title in errors else ""}</div>'
-            for title, text in texts.items())
+            f"{_shown(errors[title]) if title in errors else ''}</div>"
+            for title, text in texts.items()
+        )
         with self._lock:  # a cancelled run can never overwrite its successor
             if run == self._run:
                 self._texts, self._errors = dict(texts), dict(errors)
@@ -216,8 +219,15 @@ def _begin(stream, values) -> Iterator[str]:
     yield from stream(**values)
 
 
-def text_of(checkpoint: Path | str | VRNN | CharRNN, prime: str, temperature: float, prior_temperature: float,
-            seed: int, length: int = 600, own: str = "") -> Iterator[str]:
+def text_of(
+    checkpoint: Path | str | VRNN | CharRNN,
+    prime: str,
+    temperature: float,
+    prior_temperature: float,
+    seed: int,
+    length: int = 600,
+    own: str = "",
+) -> Iterator[str]:
     """`generate` for a checkpoint's path or a model; for OWN in its place, the checkpoint whose path is `own`.
 
     Raises ValueError for OWN without a path and for a VAE, and whatever load_checkpoint and generate raise.
@@ -231,16 +241,23 @@ def text_of(checkpoint: Path | str | VRNN | CharRNN, prime: str, temperature: fl
     return generate(model, prime, temperature, prior_temperature, length, seed)
 
 
-def generation(checkpoints: dict[str, dict[str, Path | str | VRNN | CharRNN]], *, prime: str = "ROMEO:",
-               temperature: float = 0.8, length: int = 600) -> LiveText:
+def generation(
+    checkpoints: dict[str, dict[str, Path | str | VRNN | CharRNN]],
+    *,
+    prime: str = "ROMEO:",
+    temperature: float = 0.8,
+    length: int = 600,
+) -> LiveText:
     """The slider of chapter 5: texts side by side, one for each title; what streams is what `generate` gives.
 
     checkpoints: for each title what there is to choose from, label -> path or model, the first being chosen; as in
     {"VRNN": {"best": path}, "CharRNN": {"same width": path, "same count": path}}. A reader's own can be chosen as well.
     """
+
     def column(title):
         return lambda own, prime, temperature, prior_temperature, seed, **chosen: text_of(
-            chosen[title], prime, temperature, prior_temperature, seed, length, own)
+            chosen[title], prime, temperature, prior_temperature, seed, length, own
+        )
 
     own = text_box("", "path of " + OWN)
     own.continuous_update = False  # half a path is an error
@@ -248,20 +265,25 @@ def generation(checkpoints: dict[str, dict[str, Path | str | VRNN | CharRNN]], *
         {title: column(title) for title in checkpoints},
         temperature=slider(0.0, 2.0, temperature, 0.05, "temperature"),
         prior_temperature=slider(0.0, 3.0, 1.0, 0.1, "prior's deviation ×"),
-        prime=text_box(prime, "prime"), seed=slider(0, 20, 0, 1, "seed"),
+        prime=text_box(prime, "prime"),
+        seed=slider(0, 20, 0, 1, "seed"),
         **{name: choice(each | {OWN: OWN}, next(iter(each.values())), name) for name, each in checkpoints.items()},
-        own=own)
+        own=own,
+    )
 
 
-def walk(model: VRNN, directions: Tensor, *, prime: str = "", temperature: float = 0.5,
-         length: int = 400) -> LiveText:
+def walk(model: VRNN, directions: Tensor, *, prime: str = "", temperature: float = 0.5, length: int = 400) -> LiveText:
     """The slider of chapter 6: each z moved along one of the directions (D, Z), by so many of the prior's deviations.
 
     What streams is what `generate` gives for shift = amount * directions[direction - 1].
     """
+
     def stream(direction, amount, seed):
         return generate(model, prime, temperature, length=length, seed=seed, shift=amount * directions[direction - 1])
 
-    return LiveText(stream, direction=slider(1, len(directions), 1, 1, "direction"),
-                    amount=slider(-4.0, 4.0, 0.0, 0.25, "prior's deviations along it"),
-                    seed=slider(0, 20, 0, 1, "seed"))
+    return LiveText(
+        stream,
+        direction=slider(1, len(directions), 1, 1, "direction"),
+        amount=slider(-4.0, 4.0, 0.0, 0.25, "prior's deviations along it"),
+        seed=slider(0, 20, 0, 1, "seed"),
+    )

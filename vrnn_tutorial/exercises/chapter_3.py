@@ -119,9 +119,7 @@ def check_3_2(generation_step) -> str:
         # which sees another temperature.
         excess = torch.nn.functional.one_hot(x, 3) - probabilities
         weights = torch.cat([torch.ones(len(z), 1), whitened], 1)
-        apart = max(
-            (excess.T @ weights / len(z)).abs().max(), (excess * probabilities.log()).sum(1).mean().abs()
-        )
+        apart = max((excess.T @ weights / len(z)).abs().max(), (excess * probabilities.log()).sum(1).mean().abs())
         assert apart < 0.025, "x is not drawn from the emission of this z and the old state, cell.emission(z, h)."
         assert not _same(state, h), "the state is still the old one: the RNN net's turn is missing."
         wanted = cell.hidden(cell.rnn(x, z, h))

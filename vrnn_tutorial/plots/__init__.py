@@ -14,8 +14,24 @@ from .style import AMBER, BLUE, GREEN, INK, ORANGE, PURPLE, STYLE
 from .traces import microscope, strip
 
 __all__ = [
-    "AMBER", "BLUE", "GREEN", "INK", "ORANGE", "PHASES", "PURPLE", "SOURCE", "STYLE", "microscope", "network",
-    "running_mean", "save_figures", "strip", "training_loss", "unrolled", "vae_network", "wirings",
+    "AMBER",
+    "BLUE",
+    "GREEN",
+    "INK",
+    "ORANGE",
+    "PHASES",
+    "PURPLE",
+    "SOURCE",
+    "STYLE",
+    "microscope",
+    "network",
+    "running_mean",
+    "save_figures",
+    "strip",
+    "training_loss",
+    "unrolled",
+    "vae_network",
+    "wirings",
 ]
 
 #: Runs of the source article's configuration, at the learning rate of its notebook and at its own.

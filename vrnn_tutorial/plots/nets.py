@@ -52,14 +52,28 @@ HALF = dict.fromkeys(("h_{t-1}", "z_t", "x_t", "h_t"), (0.4, 0.4)) | {"loss 1": 
 HALF |= dict.fromkeys((net.name for net in PHASES["training"]), (1.02, 0.52))
 #: The VAE's: its nets are the VRNN's without a state, and its prior is no net.
 VAE_PLACES = {
-    "x": (0.95, 2.2), "encoder net": (2.85, 2.2), "mean\nlog_std": (4.95, 2.2), "z": (6.5, 2.2),
-    "decoder net": (8.4, 2.2), "logits": (10.6, 2.2), "noise": (6.5, 3.7), "prior": (2.85, 3.7),
-    "loss 2": (4.95, 3.7), "loss 1": (10.6, 0.95),
+    "x": (0.95, 2.2),
+    "encoder net": (2.85, 2.2),
+    "mean\nlog_std": (4.95, 2.2),
+    "z": (6.5, 2.2),
+    "decoder net": (8.4, 2.2),
+    "logits": (10.6, 2.2),
+    "noise": (6.5, 3.7),
+    "prior": (2.85, 3.7),
+    "loss 2": (4.95, 3.7),
+    "loss 1": (10.6, 0.95),
 }
 VAE_WIRES = (
-    ("x", "encoder net", ORANGE), ("encoder net", "mean\nlog_std", ORANGE), ("mean\nlog_std", "z", ORANGE),
-    ("noise", "z", ORANGE), ("z", "decoder net", GREEN), ("decoder net", "logits", GREEN),
-    ("mean\nlog_std", "loss 2", AMBER), ("prior", "loss 2", AMBER), ("logits", "loss 1", AMBER), ("x", "loss 1", AMBER),
+    ("x", "encoder net", ORANGE),
+    ("encoder net", "mean\nlog_std", ORANGE),
+    ("mean\nlog_std", "z", ORANGE),
+    ("noise", "z", ORANGE),
+    ("z", "decoder net", GREEN),
+    ("decoder net", "logits", GREEN),
+    ("mean\nlog_std", "loss 2", AMBER),
+    ("prior", "loss 2", AMBER),
+    ("logits", "loss 1", AMBER),
+    ("x", "loss 1", AMBER),
 )
 HALF |= dict.fromkeys(("x", "mean\nlog_std", "z", "noise", "logits"), (0.4, 0.4)) | {"prior": (0.9, 0.42)}
 
@@ -119,8 +133,15 @@ def vae_network() -> Figure:
     for start, end, color in VAE_WIRES:
         _wire(ax, places, start, end, color)
     ax.text(6.5, 1.5, "z = mean + exp(log_std) \u00b7 noise", ha="center", va="center")
-    ax.text(9.1, 3.7, "trained to minimise\nloss 1 + loss 2 = \u2212ELBO", size=13, ha="center", va="center",
-            linespacing=1.5)
+    ax.text(
+        9.1,
+        3.7,
+        "trained to minimise\nloss 1 + loss 2 = \u2212ELBO",
+        size=13,
+        ha="center",
+        va="center",
+        linespacing=1.5,
+    )
     _key(ax, training=True, waves=False)
     return fig
 

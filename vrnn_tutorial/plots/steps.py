@@ -42,8 +42,11 @@ def wirings() -> Figure:
 
     Encoder and RNN net are the same in all.
     """
-    versions = {f"{age} h, {which} x": (h, x) for age, h in (("old", "h_{t-1}"), ("new", "h_t"))
-                for which, x in (("this", "x_t"), ("next", "x_{t+1}"))}
+    versions = {
+        f"{age} h, {which} x": (h, x)
+        for age, h in (("old", "h_{t-1}"), ("new", "h_t"))
+        for which, x in (("this", "x_t"), ("next", "x_{t+1}"))
+    }
     fig, axes = _sheets(2, 6.3, versions)
     for ax, (h, x) in zip(axes, versions.values()):
         nets = (DECODER._replace(inputs=("z_t", h), output=x), ENCODER, RNN)
