@@ -7,7 +7,7 @@ import pytest
 from chapters import ROOT
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-PLAN = re.findall(r"\n\| `(\w+(?:\.py|/))` \|[^|]+\|([^|]+)\|", TEXT.split("|---|---|---|---|")[1])
+PLAN = re.findall(r"\n\| `(\w+(?:\.py|/))` \|[^|]+\|([^|]+)\|", TEXT.split("|---|---|---|")[1])
 ROOMS = [re.sub(r"/|\.py", "", room) for room, _ in PLAN]
 PACKAGE = ROOT / "vrnn_tutorial"
 
