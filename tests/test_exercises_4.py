@@ -43,10 +43,14 @@ def update(*order):
     """A training step that does just these things, in this order."""
 
     def step(model, optimizer, x, state, clip):
+        if "zero at first" in order and state is None:
+            optimizer.zero_grad()
         out = model(x, None if "from zeros" in order else state)
         for action in order:
             if action in ACTIONS:
                 ACTIONS[action](model, optimizer, out, clip)
+        if "run again" in order:
+            out = model(x, state)
         if "no return" not in order:
             return out.state if "attached" in order else out.state.detach()
 
@@ -152,6 +156,8 @@ MISTAKES = [
     ("4.2", update("backward", "clip", "step"), "gradients add up"),
     ("4.2", update("zero", "backward", "clip", "step", "attached"), "detach it"),
     ("4.2", update("zero", "backward", "clip", "step", "from zeros"), "not what the batch started from"),
+    ("4.2", update("zero at first", "backward", "clip", "step"), "from a state that is given, the gradient is another"),
+    ("4.2", update("zero", "backward", "clip", "step", "run again"), "not the one that the model had after this batch"),
     ("4.2", update("zero", "backward", "clip values", "step"), "the whole gradient, not each entry"),
     ("4.2", update("zero", "backward", "clip", "step", "step"), "yours took 2"),
     ("4.2", update("zero", "backward", "clip"), "yours took 0"),
