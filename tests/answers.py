@@ -1,7 +1,10 @@
 """What a chapter's notebooks answer to its exercises; its file of tests adds other ways to the same, and mistakes."""
 
+import contextlib
+import io
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,22 +14,37 @@ import torch
 import torch.nn.functional as F
 
 from vrnn_tutorial import bounds, exercises
+from vrnn_tutorial.exercises import WrongAnswer
 from vrnn_tutorial.text_statistics import entropy
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+#: What an answer may be computed in, whatever it is given.
+PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["in float32", "in float64"])
 
 
-def confirmed(number: str, answer, capsys) -> None:
-    """The check finds the answer right, and says one sentence on it."""
-    exercises.check(number, answer)
-    assert re.fullmatch(rf"Exercise {number}: right\. [A-Z][^\n]+\.\n", capsys.readouterr().out)
+def computed_in(dtype: torch.dtype, answer: Callable) -> Callable:
+    """The answer, given its tensors in that type."""
+    return lambda *arguments: answer(*(x.to(dtype) if isinstance(x, torch.Tensor) else x for x in arguments))
 
 
-def refused(number: str, answer, words: str) -> None:
-    """The check finds the answer wrong, in one sentence that has these words."""
-    with pytest.raises(exercises.WrongAnswer, match=re.escape(words)) as error:
+def printed(number: str, answer: Callable) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
         exercises.check(number, answer)
-    assert "\n" not in str(error.value)
+    return out.getvalue()
+
+
+def confirmed(number: str, answer: Callable) -> None:
+    assert re.fullmatch(rf"Exercise {number}: right\. [A-Z][^\n]+\.\n", printed(number, answer))
+
+
+def refused(number: str, answer: Callable, part: str) -> None:
+    """With one sentence that holds this part."""
+    with pytest.raises(WrongAnswer) as error:
+        exercises.check(number, answer)
+    sentence = str(error.value)
+    assert re.fullmatch(rf"Exercise {number}: [^\n]+[.?]", sentence)
+    assert part in sentence
 
 
 class Answers:
@@ -51,9 +69,8 @@ class Answers:
     def answer(self, folder: str, number: str):
         return self.defined(folder, f'exercises.check("{number}"')[number]
 
-    def test_the_solution_is_right(self, number, capsys):
-        confirmed(number, self.answer("solutions", number), capsys)
+    def test_the_solution_is_right(self, number):
+        confirmed(number, self.answer("solutions", number))
 
-    def test_the_stub_is_not_attempted(self, number, capsys):
-        exercises.check(number, self.answer(".", number))
-        assert capsys.readouterr().out == f"Exercise {number}: not attempted\n"
+    def test_the_stub_is_not_attempted(self, number):
+        assert printed(number, self.answer(".", number)) == f"Exercise {number}: not attempted\n"

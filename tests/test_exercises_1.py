@@ -5,13 +5,16 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from answers import Answers, confirmed
+from answers import Answers, confirmed, refused
 from torch import nn
-from torch.distributions import Bernoulli
+from torch.distributions import Bernoulli, Binomial, Categorical
 
-from vrnn_tutorial import exercises
+from vrnn_tutorial import emission
 
-pytestmark = pytest.mark.usefixtures("precision")
+pytestmark = [
+    pytest.mark.usefixtures("precision"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated"),  # by torch's own forward mode
+]
 
 
 class TestAnswers(Answers):
@@ -33,6 +36,11 @@ def exponential_first(logits, x):
 
 def infinite_for_surely_white(logits, x):
     return torch.where(x == 1, (1 + (-logits).exp()).log(), F.softplus(logits)).sum(-1)
+
+
+def both_sides(logits):
+    """The logits of white and of black, (B, 2, D)."""
+    return torch.stack([torch.zeros_like(logits), logits], 1)
 
 
 def kl(mean, log_std):
@@ -60,24 +68,8 @@ def through_func(mean, log_std):
     return kl(mean, log_std), *torch.func.grad(lambda *both: kl(*both).sum(), argnums=(0, 1))(mean, log_std)
 
 
-def forward_mode(mean, log_std):
-    jacobians = torch.func.jacfwd(lambda *both: kl(*both).sum(), argnums=(0, 1))(mean, log_std)
-    return kl(mean, log_std), *jacobians
-
-
-def dual_numbers(mean, log_std):
-    ones, zeros = torch.ones_like(mean), torch.zeros_like(mean)
-    nats, in_mean = torch.func.jvp(lambda *both: kl(*(v.T for v in both)), (mean, log_std), (ones, zeros))
-    return nats, in_mean, in_mean
-
-
-def by_nll_loss(logits, x):
-    both = torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], 1)
-    return F.nll_loss(both, x.long(), reduction="none").sum(-1)
-
-
-def one_maximum_for_all(log_w):
-    return (log_w - log_w.max()).exp().mean(1).log() + log_w.max()
+def through_forward_mode(mean, log_std):
+    return kl(mean, log_std), *torch.func.jacfwd(lambda *both: kl(*both).sum(), argnums=(0, 1))(mean, log_std)
 
 
 def log_mean_exp(log_w):
@@ -95,33 +87,29 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize(("number", "solution"), RIGHT)
-def test_other_ways_to_the_same_are_right(number, solution, capsys):
-    confirmed(number, solution, capsys)
+@pytest.mark.parametrize("number, other", RIGHT)
+def test_another_way_to_the_same_is_right(number, other):
+    confirmed(number, other)
 
 
-WRONG = [
+MISTAKES = [
     ("1.1", lambda logits, x: cross_entropy(logits, x).mean(), "one number per digit"),
     ("1.1", lambda logits, x: -cross_entropy(logits, x), "never positive"),
     ("1.1", lambda logits, x: cross_entropy(logits, x) / logits.shape[1], "mean over the pixels"),
     ("1.1", lambda logits, x: cross_entropy(logits, x) / math.log(2), "these are bits"),
-    (
-        "1.1",
-        lambda logits, x: -(x * F.logsigmoid(logits)).sum(-1),
-        r"digit costs 1\.133 nats, not 0\.820",
-    ),
-    ("1.1", sigmoid_first, "a logit of 800 and a white pixel give inf: .* infinite on a computer"),
-    ("1.1", exponential_first, "a logit of 800 and a white pixel give inf: .* infinite on a computer"),
-    ("1.1", infinite_for_surely_white, "a logit of -800 and a black pixel give inf: .* infinite on a computer"),
+    ("1.1", lambda logits, x: -(x * F.logsigmoid(logits)).sum(-1), "digit costs 1.133 nats, not 0.820"),
+    ("1.1", sigmoid_first, "a logit of 800 and a white pixel give inf: exp(800) is infinite on a computer"),
+    ("1.1", exponential_first, "a logit of 800 and a white pixel give inf: exp(800) is infinite on a computer"),
+    ("1.1", infinite_for_surely_white, "a logit of -800 and a black pixel give inf: exp(800) is infinite"),
     (
         "1.1",
         lambda logits, x: cross_entropy(logits.clamp(-20, 20), x),
-        r"a logit of 800 and a white pixel should cost 800 nats, not 20\.0",
+        "a logit of 800 and a white pixel should cost 800 nats, not 20.0",
     ),
     (
         "1.1",
         lambda logits, x: cross_entropy(logits.clamp(min=-20), x),
-        r"a logit of -800 and a black pixel should cost 800 nats, not 20\.0",
+        "a logit of -800 and a black pixel should cost 800 nats, not 20.0",
     ),
     (
         "1.1",
@@ -133,28 +121,50 @@ WRONG = [
         lambda logits, x: F.binary_cross_entropy(logits.sigmoid(), x, reduction="none").sum(-1),
         "no ready-made cross-entropy",
     ),
+    (
+        "1.1",
+        lambda logits, x: F.cross_entropy(both_sides(logits), x.long(), reduction="none").sum(-1),
+        "no ready-made cross-entropy",
+    ),
+    (
+        "1.1",
+        lambda logits, x: F.nll_loss(both_sides(logits).log_softmax(1), x.long(), reduction="none").sum(-1),
+        "no ready-made cross-entropy",
+    ),
+    (
+        "1.1",
+        lambda logits, x: F.soft_margin_loss(logits, 2 * x - 1, reduction="none").sum(-1),
+        "no ready-made cross-entropy",
+    ),
+    (
+        "1.1",
+        lambda logits, x: F.multilabel_soft_margin_loss(logits, x, reduction="none") * x.shape[1],
+        "no ready-made cross-entropy",
+    ),
+    ("1.1", lambda logits, x: -Binomial(1, logits=logits).log_prob(x).sum(-1), "nor a distribution"),
+    ("1.1", lambda logits, x: -Categorical(logits=both_sides(logits).mT).log_prob(x).sum(-1), "nor a distribution"),
+    ("1.1", lambda logits, x: -emission.Bernoulli(logits).log_prob(x), "no ready-made cross-entropy"),
     ("1.1", lambda logits, x: nn.BCEWithLogitsLoss(reduction="none")(logits, x).sum(-1), "no ready-made cross-entropy"),
-    ("1.1", by_nll_loss, "no ready-made cross-entropy"),
     ("1.1", lambda logits, x: -Bernoulli(logits=logits).log_prob(x).sum(-1), "no ready-made cross-entropy"),
-    ("1.2", lambda mean, log_std: slopes(mean, log_std)[:2], "three tensors, .* not 2"),
+    ("1.2", lambda mean, log_std: slopes(mean, log_std)[:2], "the KL and its slopes in mean and in log_std, not 2"),
     ("1.2", lambda mean, log_std: (kl(mean, log_std).mean(), mean, log_std), "one number per digit"),
     ("1.2", lambda mean, log_std: slopes(mean, log_std / 2), "not of the variance"),
-    ("1.2", lambda mean, log_std: (2 * kl(mean, log_std), mean, log_std), r"the first KL is 2\.297 nats, not 4\.594"),
+    ("1.2", lambda mean, log_std: (2 * kl(mean, log_std), mean, log_std), "the first KL is 2.297 nats, not 4.594"),
     ("1.2", lambda mean, log_std: (kl(mean, log_std) / 3, mean, log_std), "mean over the dimensions"),
-    ("1.2", lambda mean, log_std: (kl(mean, log_std).sum(), mean, log_std), r"KL .* one number per digit, \(2,\)"),
+    ("1.2", lambda mean, log_std: (kl(mean, log_std).sum(), mean, log_std), "the KL should be one number per digit"),
     (
         "1.2",
         lambda mean, log_std: (kl(mean, log_std), mean.sum(-1), log_std),
-        r"slope in mean .* one number per digit and dimension, \(2, 3\), but its shape is \(2,\)",
+        "the slope in mean should be one number per digit and dimension, (2, 3), but its shape is (2,)",
     ),
     (
         "1.2",
         lambda mean, log_std: (*slopes(mean, log_std)[:2], ((2 * log_std).exp() - 1).sum()),
-        r"slope in log_std .* one number per digit and dimension, \(2, 3\), but its shape is \(\)",
+        "the slope in log_std should be one number per digit and dimension, (2, 3), but its shape is ()",
     ),
     ("1.2", lambda mean, log_std: (kl(mean, log_std), -mean, log_std), "moving the mean"),
     ("1.2", lambda mean, log_std: (kl(mean, log_std), mean, (2 * log_std).exp()), "lacks the -1"),
-    ("1.2", lambda mean, log_std: (kl(mean, log_std), mean, log_std.exp() - 1), r"is exp\(2 s\)"),
+    ("1.2", lambda mean, log_std: (kl(mean, log_std), mean, log_std.exp() - 1), "is exp(2 s)"),
     (
         "1.2",
         lambda mean, log_std: (kl(mean, log_std), mean, log_std.exp() - (-log_std).exp()),
@@ -163,30 +173,29 @@ WRONG = [
     ("1.2", through_autograd, "no autograd"),
     ("1.2", through_backward, "no autograd"),
     ("1.2", through_func, "no autograd"),
-    ("1.2", forward_mode, "no autograd"),
-    ("1.2", dual_numbers, "no autograd"),
-    ("1.2", lambda mean, log_std: (kl(mean, log_std), ..., ...), "slope in mean should be a tensor, .* type ellipsis"),
+    ("1.2", through_forward_mode, "no autograd"),
+    ("1.2", lambda mean, log_std: (kl(mean, log_std), ..., ...), "but it is of type ellipsis"),
     ("1.3", lambda log_w: log_mean_exp(log_w).mean(), "one number per digit"),
     ("1.3", lambda log_w: log_w.mean(1), "mean of the logs"),
     ("1.3", lambda log_w: log_w.logsumexp(1), "log K is still to come off"),
-    ("1.3", lambda log_w: log_w.amax(1), r"the first bound is -18\.978 nats, not -18\.000"),
+    ("1.3", lambda log_w: log_w.amax(1), "the first bound is -18.978 nats, not -18.000"),
     ("1.3", lambda log_w: log_w.exp().mean(1).log(), "stay in logs"),
-    ("1.3", one_maximum_for_all, "stay in logs"),
+    (
+        "1.3",
+        lambda log_w: (log_w - log_w.max()).exp().mean(1).log() + log_w.max(),
+        "stay in logs, with logsumexp over each row",
+    ),
     ("1.3", lambda log_w: log_w.logsumexp(1) - math.log(4), "right for K = 4, wrong for K = 2"),
-    ("1.3", lambda log_w: log_w.logsumexp(0) - math.log(4), r"one number per digit, \(2,\), but its shape is \(4,\)"),
+    ("1.3", lambda log_w: log_w.logsumexp(0) - math.log(4), "one number per digit, (2,), but its shape is (4,)"),
 ]
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # of torch's own, in forward mode
-@pytest.mark.parametrize(("number", "mistake", "verdict"), WRONG)
-def test_a_mistake_is_named(number, mistake, verdict, capsys):
-    with pytest.raises(AssertionError, match=verdict):
-        exercises.check(number, mistake)
-    assert capsys.readouterr().out == ""
+@pytest.mark.parametrize("number, mistake, sentence", MISTAKES)
+def test_a_mistake_is_named(number, mistake, sentence):
+    refused(number, mistake, sentence)
 
 
 @pytest.mark.parametrize("thing", [3, 2.5, "nats", [1.0, 2.0], (1.0, 2.0, 3.0), {"kl": 1.0}, torch.zeros(5, 5), math])
 @pytest.mark.parametrize("number", ["1.1", "1.2", "1.3"])
 def test_whatever_is_returned_gets_a_sentence(number, thing):
-    with pytest.raises(AssertionError, match=r"should (be|give) .*(tensor|number).*\.$"):
-        exercises.check(number, lambda *arguments: thing)
+    refused(number, lambda *arguments: thing, "should")

@@ -5,10 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from answers import Answers, confirmed, refused
+from answers import PRECISIONS, Answers, computed_in, confirmed, refused
 from torch.distributions import Laplace, Normal, kl_divergence
-
-from vrnn_tutorial import exercises
 
 pytestmark = pytest.mark.usefixtures("precision")
 
@@ -46,19 +44,18 @@ RIGHT = [
     ("2.2", by_regression),
     ("2.2", lambda f, score: weighted(f, score).item()),
     ("2.2", lambda f, score: weighted(f, score)[None]),
-    ("2.2", lambda f, score: np.average(f, weights=score**2)),
+    ("2.2", lambda f, score: weighted(f, score).numpy()),
+    ("2.2", lambda f, score: np.float64(weighted(f, score))),
     ("2.2", lambda f, score: np.float32(weighted(f, score))),
     ("2.3", by_cross_entropy),
     ("2.3", lambda mean, log_std: kl_divergence(Normal(mean, log_std.exp()), Normal(0.0, 1.0)).mean(0) / math.log(2)),
 ]
-#: What an answer may be computed in, whatever it is given.
-PRECISIONS = [torch.float32, torch.float64]
 
 
-@pytest.mark.parametrize("computed_in", PRECISIONS, ids=["in float32", "in float64"])
+@PRECISIONS
 @pytest.mark.parametrize("number, other", RIGHT)
-def test_another_way_to_the_same_is_right(number, other, computed_in, capsys):
-    confirmed(number, lambda *arguments: other(*(argument.to(computed_in) for argument in arguments)), capsys)
+def test_another_way_to_the_same_is_right(number, other, dtype):
+    confirmed(number, computed_in(dtype, other))
 
 
 def nats(mean, log_std):
@@ -87,38 +84,33 @@ MISTAKES = [
     ("2.2", lambda f, s: f.mean(), "that is the mean of f. It leaves a variance of 10.5; 9.5 is possible"),
     ("2.2", lambda f, s: (f * s**2).mean(), "do not average to 1"),
     ("2.2", lambda f, s: (f * s).mean(), "is not the best baseline. It leaves a variance of 9.7; 9.5 is possible"),
-    ("2.2", lambda f, s: f, "one number, a baseline, not of shape (100000,)"),
+    ("2.2", lambda f, s: f, "one number, a baseline for all samples, not of shape (100000,)"),
     ("2.2", lambda f, s: 2, "b = 2.00 is not the best baseline. It leaves a variance of 9.7; 9.5 is"),
-    ("2.2", lambda f, s: [1.75], "one number, a baseline, not of type list"),
-    ("2.2", lambda f, s: "seven", "one number, a baseline, not of type str"),
+    ("2.2", lambda f, s: [1.75], "one number, a baseline for all samples, not of type list"),
+    ("2.2", lambda f, s: "seven", "one number, a baseline for all samples, not of type str"),
     ("2.2", lambda f, s: (f * s**2).mean() / 4, "b = 0.80 is not the best baseline"),
     ("2.2", lambda f, s: weighted(f.view(100_000), s), "fails for another: try an input of shape (1000,)"),
     ("2.3", nats, "these are nats"),
     ("2.3", lambda m, s: nats(m, s) * len(m) / math.log(2), "the sum over the batch"),
     ("2.3", lambda m, s: nats(m, s / 2) / math.log(2), "not of the variance"),
+    ("2.3", lambda m, s: 2 * nats(m, s) / math.log(2), "this is right but for a factor of 1/2"),
+    ("2.3", lambda m, s: (m**2 + (2 * s).exp() - 1 - s).mean(0) / math.log(2), "right but for a factor of 1/2"),
     ("2.3", lambda m, s: nats(m, s).sum() / math.log(2), "one number per dimension, (4,), but its shape is ()"),
     ("2.3", lambda m, s: nats(m, s).tolist(), "it should be a tensor, but it is of type list"),
     ("2.3", lambda m, s: nats(m.T, s.T) / math.log(2), "one number per dimension, (4,), but its shape is (5,)"),
-    ("2.3", lambda m, s: nats(m, s) * len(m) / 2 / math.log(2), "of a batch of shape (5, 4) the second dimension"),
-    ("2.3", lambda m, s: nats(m, s)[:3] / math.log(2), "one number per dimension, (4,), but its shape is (3,)"),
+    ("2.3", lambda m, s: nats(m, s) * len(m) / 5 / math.log(2), "of a batch of shape (2, 3) the second dimension"),
+    ("2.3", lambda m, s: nats(m, s).repeat(2)[:4] / math.log(2), "(3,), but its shape is (4,)"),
     ("2.3", lambda m, s: nats(m.view(5, 4), s) / math.log(2), "fails for another: try an input of shape (2, 3)"),
-    ("2.3", lambda m, s: nats(m, s) * math.log(2), "(5, 4) the second dimension costs 0.165 bits, not 0.079"),
-    (
-        "2.3",
-        lambda m, s: nats(m, s) * len(m) / 5 / math.log(2),
-        "(2, 3) the second dimension costs 3.752 bits, not 1.501",
-    ),
-    ("2.3", lambda m, s: 2 * nats(m, s) / math.log(2), "this is twice the KL: where is the half?"),
+    ("2.3", lambda m, s: nats(m, s) * math.log(2), "(5, 4) the second dimension costs"),
 ]
 
 
-@pytest.mark.parametrize("number, mistake, message", MISTAKES)
-def test_a_mistake_is_named(number, mistake, message):
-    refused(number, mistake, message)
+@pytest.mark.parametrize("number, mistake, sentence", MISTAKES)
+def test_a_mistake_is_named(number, mistake, sentence):
+    refused(number, mistake, sentence)
 
 
 @pytest.mark.parametrize("thing", [3j, "nats", [1.0, 2.0], (1.0, 2.0, 3.0), {"kl": 1.0}, torch.zeros(5, 5), math])
 @pytest.mark.parametrize("number", ["2.1", "2.2", "2.3"])
 def test_whatever_is_returned_gets_a_sentence(number, thing):
-    with pytest.raises(AssertionError, match=r"^[^\n]*(should be|is) [^\n]*(tensor|number)[^\n]*\.$"):
-        exercises.check(number, lambda *arguments: thing)
+    refused(number, lambda *arguments: thing, "should")

@@ -32,8 +32,7 @@ def check_2_1(laplace) -> str:
         width, right = (values[3 * count // 4] - values[count // 4] for values in (found, wanted))
         assert same(width, right), f"the middle half of z is {width:.3f} wide; it should be {right:.3f}."
         # In float32 the outermost quantiles are known to four digits.
-        tails = torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)
-        assert tails, "the middle half of z is as it should be, but its tails are not a Laplace's."
+        assert same(found, wanted, 1e-4), "the middle half of z is as it should be, but its tails are not a Laplace's."
         slopes = torch.autograd.grad(z.square().sum(), (mean, log_scale), materialize_grads=True)
         of_mean, of_log_scale = 2 * z.sum(), 2 * z @ (z - mean)
         reached = torch.isclose(slopes[0].double(), of_mean, rtol=1e-4)
@@ -49,7 +48,8 @@ def check_2_2(best_baseline) -> str:
     for answer, count, std in ((best_baseline, 100_000, 0.5), (of_another_size(best_baseline), 1000, 2.0)):
         noise = Normal(0.0, 1.0).icdf(quantiles(count))
         f, score = (1 + std * noise) ** 2, noise / std
-        b, f, score = number(answer(f.clone(), score.clone()), "baseline"), f.double(), score.double()
+        b = answer(f.clone(), score.clone())
+        b, f, score = number(b, "baseline for all samples"), f.double(), score.double()
         best = (f * score**2).mean() / (score**2).mean()
         left, none, least = (((f - baseline) * score).var() for baseline in (b, 0.0, best))
         verdict = f"It leaves a variance of {left:.1f}; {least:.1f} is possible"
@@ -63,8 +63,8 @@ def check_2_3(kl_bits) -> str:
     """kl_bits(mean, log_std): a batch of posteriors (B, D) to their mean KL from the standard normal, bits (D,)."""
     mean = torch.tensor([[0.0, 1.5, 0.3], [0.0, -2.0, 0.1]])
     log_std = torch.tensor([[0.0, -1.0, 0.2], [0.0, -2.0, -0.4]])
-    # First the two posteriors five times over in another order, and a dimension more: of five, twice is not the sum.
-    rows, columns = torch.tensor([0, 1, 1, 0, 1])[:, None], torch.tensor([1, 2, 0, 1])
+    # Five of these two posteriors come first, with a dimension more: of two, the sum is also twice the mean.
+    rows, columns = torch.tensor([0, 1, 1, 0, 1])[:, None], torch.tensor([0, 1, 2, 1])
     batches = (kl_bits, mean[rows, columns], log_std[rows, columns]), (of_another_size(kl_bits), mean, log_std)
     for answer, mean, log_std in batches:
         bits = tensor(answer(mean.clone(), log_std.clone()), mean.shape[1:], "it", "one number per dimension")
@@ -75,7 +75,8 @@ def check_2_3(kl_bits) -> str:
         mistaken = kl_divergence(Normal(mean, (log_std / 2).exp()), standard).mean(0) / math.log(2)
         assert not same(bits, mistaken), "log_std is the log of the deviation, not of the variance."
         wanted = nats.mean(0) / math.log(2)
-        assert not same(bits, 2 * wanted), "this is twice the KL: where is the half?"
+        for doubled in (2 * nats, 2 * nats + log_std):
+            assert not same(bits, doubled.mean(0) / math.log(2)), "this is right but for a factor of 1/2."
         batch = f"of a batch of shape {tuple(mean.shape)}"
         assert same(bits, wanted), f"{batch} the second dimension costs {wanted[1]:.3f} bits, not {bits[1]:.3f}."
     return "The dimension that costs 0 bits is one whose posterior is the prior: it says nothing about x."

@@ -4,19 +4,16 @@ All is computed in PyTorch's default type, which the notebook sets, so that tens
 """
 
 import math
-from unittest import mock
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from ..cell import VRNNCell
 from ..gaussian import DiagonalGaussian
-from .checking import same, tensor
-
-
-def _refused(*_):
-    raise AssertionError("the method kl gives the formula away: write it out, from .mean and .log_std.")
+from .checking import refusing, same, tensor, three
 
 
 def _random(*shape: int, seed: int = 0) -> Tensor:
@@ -33,97 +30,95 @@ def _cell() -> VRNNCell:
     return cell
 
 
-def _same(answer: Tensor, wanted: Tensor) -> bool:
-    """After a network's products, float32 has rounded more than once."""
-    return same(answer, wanted, 1e-4)
-
-
-def _check_three(answer, names: str) -> None:
-    assert isinstance(answer, tuple | list), f"it should give {names}, not one {type(answer).__name__}."
-    assert len(answer) == 3, f"it should give {names}, not {len(answer)} things."
-
-
 def check_3_1(kl_bits) -> str:
     """kl_bits(posterior, prior): two DiagonalGaussians with parameters (B, Z) to loss 2 of one step, bits (B,)."""
+    given_away = "the method kl gives the formula away: write it out, from .mean and .log_std."
     for shape in ((3, 4), (5, 2)):
         posterior, prior = (DiagonalGaussian(*0.7 * _random(2, *shape, seed=seed)) for seed in (0, 1))
         q, p = (Normal(g.mean, g.log_std.exp()) for g in (posterior, prior))
-        with mock.patch.object(DiagonalGaussian, "kl", _refused):
+        with patch.object(DiagonalGaussian, "kl", refusing(given_away)):
             bits = kl_bits(posterior, prior)
         nats = kl_divergence(q, p)
         wanted = nats.sum(-1) / math.log(2)
-        bits = tensor(bits, shape[:1], "it", "one number for each sequence")
-        assert not _same(bits, kl_divergence(p, q).sum(-1) / math.log(2)), (
+        tensor(bits, shape[:1], "it", "one number for each sequence")
+        assert not same(bits, kl_divergence(p, q).sum(-1) / math.log(2)), (
             "this is KL(prior || posterior): exchange them."
         )
-        assert not _same(bits, kl_divergence(q, Normal(0.0, 1.0)).sum(-1) / math.log(2)), (
+        assert not same(bits, kl_divergence(q, Normal(0.0, 1.0)).sum(-1) / math.log(2)), (
             "this is the KL from a standard normal, as in the VAE; a VRNN's prior has a mean and deviation of its own."
         )
-        assert not _same(bits, nats.sum(-1)), "these are nats; a bit is log 2 nats."
-        assert not _same(bits, nats.mean(-1) / math.log(2)), (
+        assert not same(bits, nats.sum(-1)), "these are nats; a bit is log 2 nats."
+        assert not same(bits, nats.mean(-1) / math.log(2)), (
             "this is the mean over the dimensions of z; the KL is their sum."
         )
         halved = kl_divergence(*(Normal(g.mean, (g.log_std / 2).exp()) for g in (posterior, prior)))
-        assert not _same(bits, halved.sum(-1) / math.log(2)), (
-            "log_std is the log of the deviation, not of the variance."
-        )
-        assert _same(bits, wanted), f"the first sequence pays {wanted[0]:.3f} bits, not {bits[0].item():.3f}."
+        assert not same(bits, halved.sum(-1) / math.log(2)), "log_std is the log of the deviation, not of the variance."
+        assert same(bits, wanted), f"the first sequence pays {wanted[0]:.3f} bits, not {bits[0].item():.3f}."
     return "So many bits, at most, z tells about x beyond what the past had told; what the past knows already is free."
 
 
 def check_3_2(generation_step) -> str:
     """generation_step(cell, state, generator): a step of the generation phase: x (B,), z (B, Z), the new state."""
     cell = _cell()
-    for streams in (6, 20_000):
-        # Two pasts in turn: a z drawn from the first stream's prior does not do for the second.
-        h = _random(2, 5, seed=1).tanh().repeat(streams // 2, 1)
-        with torch.no_grad():
-            answer = generation_step(cell, h, torch.Generator().manual_seed(0))
-            _check_three(answer, "x, z and the new state")
-            x, z, state = answer
+
+    def step(h, seed):
+        return three(generation_step(cell, h, torch.Generator().manual_seed(seed)), "x, z and the new state")
+
+    with torch.no_grad():
+        for streams in (6, 20_000):
+            # Two pasts in turn: a z drawn from the first stream's prior does not do for the second.
+            h = _random(2, 5, seed=1).tanh().repeat(streams // 2, 1)
+            x, z, state = step(h, seed=0)
             tensor(x, (streams,), "x", "one code for each stream")
             tensor(z, (streams, 4), "z", "one row for each stream")
             tensor(state, (streams, 5), "the state", "one row for each stream")
             assert x.dtype == torch.int64 and x.min() >= 0 and x.max() < 3, (
                 "x should hold codes, int64 from 0 to V - 1, as the emission draws them."
             )
-            again = generation_step(cell, h, torch.Generator().manual_seed(0))
+            again = step(h, seed=0)
             assert torch.equal(x, again[0]) and torch.equal(z, again[1]), (
                 "the same seed gives another x or z: pass the generator to both draws."
             )
-    with torch.no_grad():
         prior = cell.prior(h)
-        whitened = (z - prior.mean) / prior.log_std.exp()
+
+        def expected(z):
+            logits, *_ = cell.emission(z, h)
+            return logits.softmax(-1)
+
+        def surprises(x, z):
+            """The noise that z was made from, and how far x is from what the emission of this z expects."""
+            return (z - prior.mean) / prior.log_std.exp(), F.one_hot(x, 3) - expected(z)
+
+        noise, excess = surprises(x, z)
         # A product of matrices may round its rows apart, hence no test for equal rows.
-        assert all(whitened[i::2].std(0).max() > 1e-3 for i in range(2)), (
+        assert all(noise[i::2].std(0).max() > 1e-3 for i in range(2)), (
             "every stream has the same z: draw one for each, do not take the prior's mean."
         )
-        other = generation_step(cell, h, torch.Generator().manual_seed(1))
-        assert not torch.equal(x, other[0]) and not torch.equal(z, other[1]), (
-            "another seed gives the same x or z: draw from the generator that is given, and set no seed."
-        )
         # Means of 10,000 draws of deviation 1 stay within five hundredths; a square's deviation is 1.4.
-        for own in (whitened[0::2], whitened[1::2]):
-            products = own.T @ own / len(own)
-            assert own.mean(0).abs().max() < 0.05 and (products.diagonal() - 1).abs().max() < 0.07, (
+        for own in (noise[0::2], noise[1::2]):
+            assert own.mean(0).abs().max() < 0.05 and (own.square().mean(0) - 1).abs().max() < 0.07, (
                 "z does not have the prior's mean and deviation: is it drawn from cell.prior(h), with h = the old "
                 "state?"
             )
-            assert same(products, torch.eye(4), 0.07), "the dimensions of z share their noise: draw one for each."
-        logits, *_ = cell.emission(z, h)
-        probabilities = logits.softmax(-1)
+        together = noise.T @ noise / streams - torch.eye(4)
+        assert together.abs().max() < 0.05, "the entries of z move together: each needs a noise of its own."
+        probabilities = expected(z)
         assert not torch.equal(x, probabilities.argmax(-1)), (
             "x is the likeliest code each time: draw it from the emission."
         )
-        # Against each z's own probabilities: weighted with z, lest an x drawn for another z pass, and with their logs,
-        # which sees another temperature.
-        excess = torch.nn.functional.one_hot(x, 3) - probabilities
-        weights = torch.cat([torch.ones(len(z), 1), whitened], 1)
-        apart = max((excess.T @ weights / len(z)).abs().max(), (excess * probabilities.log()).sum(1).mean().abs())
-        assert apart < 0.025, "x is not drawn from the emission of this z and the old state, cell.emission(z, h)."
-        assert not _same(state, h), "the state is still the old one: the RNN net's turn is missing."
+        # Weighted with z and with log p, lest an x drawn for another z or at another temperature pass.
+        weights = torch.cat([torch.ones(streams, 1), noise], 1)
+        apart = (excess.T @ weights / streams).abs().max()
+        too_sure = (excess * probabilities.log()).sum(-1).mean().abs()
+        assert max(apart, too_sure) < 0.025, (
+            "x is not drawn from the emission of this z and the old state, cell.emission(z, h)."
+        )
+        others = surprises(*step(h, seed=1)[:2])
+        alike = [(one * other).sum(-1).mean().abs() for one, other in zip((noise, excess), others)]
+        assert max(alike) < 0.1, "another seed draws the same again: take both draws from the generator that is given."
+        assert not same(state, h), "the state is still the old one: the RNN net's turn is missing."
         wanted = cell.hidden(cell.rnn(x, z, h))
-        assert _same(state, wanted), "the new state should come from this very x, this z and the old state."
+        assert same(state, wanted), "the new state should come from this very x, this z and the old state."
     return "Prior, z, decoder, x, RNN: nothing of it needs the encoder, nor the x that it is going to draw."
 
 
@@ -135,8 +130,7 @@ def check_3_3(repaired) -> str:
         with torch.no_grad():
             step = cell(x, h, noise)
             answer = repaired(cell, x, h, noise)
-            _check_three(answer, "loss 1, loss 2 and the new state")
-            loss_1, loss_2, state = answer
+            loss_1, loss_2, state = three(answer, "loss 1, loss 2 and the new state")
             for what, loss in (("loss 1", loss_1), ("loss 2", loss_2)):
                 tensor(loss, (len(x),), what, "one number for each sequence")
             tensor(state, (len(x), 5), "the new state", "one row for each sequence")
@@ -150,15 +144,15 @@ def check_3_3(repaired) -> str:
                 "z is drawn from the prior, and the decoder reads the new h": (of_prior, cell.rnn(x, of_prior, h)),
             }
             for fault, (z, seen) in wrong.items():
-                assert not _same(loss_1, -cell.emission(z, seen).log_prob(x)), f"loss 1: {fault}."
+                assert not same(loss_1, -cell.emission(z, seen).log_prob(x)), f"loss 1: {fault}."
             wanted = -step.emission.log_prob(x)
-            assert _same(loss_1, wanted), f"loss 1 of the first x is {wanted[0]:.3f} nats, not {loss_1[0].item():.3f}."
-            assert not _same(loss_2, step.prior.kl(step.posterior)), (
+            assert same(loss_1, wanted), f"loss 1 of the first x is {wanted[0]:.3f} nats, not {loss_1[0].item():.3f}."
+            assert not same(loss_2, step.prior.kl(step.posterior)), (
                 "loss 2: this is KL(prior || posterior), which the ELBO does not hold; exchange them."
             )
             wanted = step.posterior.kl(step.prior)
-            assert _same(loss_2, wanted), f"loss 2 of the first x is {wanted[0]:.3f} nats, not {loss_2[0].item():.3f}."
-            assert _same(state, step.state), "both losses are right; the new state comes from x, z and the old state."
+            assert same(loss_2, wanted), f"loss 2 of the first x is {wanted[0]:.3f} nats, not {loss_2[0].item():.3f}."
+            assert same(state, step.state), "both losses are right; the new state comes from x, z and the old state."
     return (
         "None of the three raised an error: every shape fits, and the loss goes down. Who sees what is what to check."
     )

@@ -20,6 +20,7 @@ def check_5_1(read) -> str:
             for parameter in cell.parameters():  # large enough for each net to matter
                 parameter.copy_(0.5 * torch.randn_like(parameter))
         codes, noise = encode("ROMEO:"), torch.randn(6, 1, 4, dtype=torch.float64)
+        longer, more_noise = encode("JULIET:"), torch.randn(7, 1, 4, dtype=torch.float64)
 
     def after(distribution, codes=codes):
         h = cell.zero_state(noise[0])
@@ -40,9 +41,9 @@ def check_5_1(read) -> str:
         unmoved = VRNN(cell)(codes[:, None], noise=torch.zeros(6, 1, 4, dtype=torch.float64)).state
         assert not same(state, unmoved), "z is the mean alone: the deviation times the noise is missing."
         assert same(state, wanted), "this is not the state that the VRNN has after these six characters."
-        short = VRNN(cell)(codes[:2, None], noise=noise[:2]).state
-        state = tensor(of_another_size(read)(cell, codes[:2], noise[:2]), (1, 6), "the state", "one row")
-        assert same(state, short), "it is right for six characters, and wrong for two: read as many as there are."
+        state = of_another_size(read)(cell, longer, more_noise)
+        wanted = VRNN(cell)(longer[:, None], noise=more_noise).state
+        assert same(state, wanted), "right for a prime of six characters, wrong for one of seven."
     return "What the prime leaves behind is one vector; from here on the prior takes the encoder's place."
 
 
@@ -72,7 +73,7 @@ def check_5_2(temperature_for) -> str:
         ),
     ):
         # A search that ends too early may meet one of the three by chance.
-        assert any(right) or sum(reached(mistaken)) < 2, sentence
+        assert sum(reached(mistaken)) < 2, sentence
     for nats, t, ok in zip(wanted, found, right):
         way = "higher" if mean_entropy(t) < nats else "lower"
         assert ok, (
