@@ -84,11 +84,9 @@ class VRNN(nn.Module):
         if state is None:
             state = cell.zero_state(x_rnn[0])
         # One mask per step, drawn before the loop, so that posterior, prior and emission see the same h.
-        mask = (
-            F.dropout(torch.ones_like(x_rnn[..., : cell.hidden_size]), cell.dropout)
-            if (cell.training and cell.dropout)
-            else None
-        )
+        mask = None
+        if cell.training and cell.dropout:
+            mask = F.dropout(torch.ones_like(x_rnn[..., : cell.hidden_size]), cell.dropout)
         before = cell.hidden(state)
         by_hand = cell.rnn_type == "gru" and cell.num_layers == 1 and len(cell.posterior_net) == 1
         path = gated_path if by_hand else open_path
