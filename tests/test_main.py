@@ -164,7 +164,7 @@ RUNS = {
             "configuration": {
                 **{"input_size": 128, "hidden_size": 4, "latent_size": 3, "embedding_size": 5, "num_layers": 2},
                 **{"rnn": "lstm", "emission": "categorical", "characters": 2, "depth": 2, "dropout": 0.25},
-                "batch_first": False,
+                **{"batch_first": False, "prior": "conditional", "stochastic": True},
             },
             "corpus": "ContiguousStreams(codes=810 long, batch_size=3, length=7, characters=2, validation=45 long)",
             "learning_rate": "Cosine(peak=0.02, updates=4, warmup=100)",
@@ -194,10 +194,10 @@ RUNS = {
     "a chain": (
         "--model chained --hidden 6 --embedding 5 --characters 3 --batch 2 --length 3 --updates 1 --threads 3",
         {
-            "model": "ChainedCharRNN",
+            "model": "CharRNN",
             "configuration": {
                 **{"input_size": 128, "hidden_size": 6, "embedding_size": 5, "num_layers": 1, "rnn": "gru"},
-                **{"emission": "categorical", "characters": 3, "depth": 1, "dropout": 0.0, "batch_first": False},
+                **{"emission": "chained", "characters": 3, "depth": 1, "dropout": 0.0, "batch_first": False},
             },
         },
         set(),

@@ -9,7 +9,7 @@ import torch
 
 from . import benchmark, plots
 from .cell import RNN_CELLS, VRNNCell
-from .char_rnn import ChainedCharRNN, CharRNN
+from .char_rnn import CharRNN
 from .checkpoint import load_checkpoint
 from .corpora.shakespeare import shakespeare
 from .evaluation import evaluate
@@ -82,7 +82,13 @@ def parser() -> argparse.ArgumentParser:
         "--model",
         choices=["vrnn", "charrnn", "chained"],
         default="vrnn",
-        help="charrnn is the control without z; chained, another, whose characters of one step depend on each other",
+        help="charrnn is the control without z; chained is charrnn with that emission",
+    )
+    add(
+        "--emission",
+        choices=["categorical", "chained"],
+        default="categorical",
+        help="whether the characters of one step are independent given z and h, or each is told those before it",
     )
     add("--hidden", type=int, default=64, help="size of h")
     add("--latent", type=int, default=64, help="size of z (vrnn)")
@@ -147,7 +153,7 @@ def _corpus(options):
 
 def _text_model(options) -> VRNN | CharRNN:
     model = load_checkpoint(options.checkpoint)
-    if isinstance(model, VAE) or model.configuration["emission"] != "categorical":
+    if isinstance(model, VAE) or not model.emission_type.takes_codes:
         raise ValueError(f"{options.checkpoint} holds a {type(model).__name__} of vectors, not of characters.")
     return model
 
@@ -162,15 +168,12 @@ def run_train(options) -> None:
         embedding_size=options.embedding,
         num_layers=options.layers,
         rnn=options.rnn,
+        emission="chained" if options.model == "chained" else options.emission,
         characters=options.characters,
         depth=options.depth,
         dropout=options.dropout,
     )
-    model = (
-        VRNN(VRNNCell(latent_size=options.latent, **sizes))
-        if options.model == "vrnn"
-        else {"charrnn": CharRNN, "chained": ChainedCharRNN}[options.model](**sizes)
-    )
+    model = VRNN(VRNNCell(latent_size=options.latent, **sizes)) if options.model == "vrnn" else CharRNN(**sizes)
     shape = dict(batch_size=options.batch, length=options.length, characters=options.characters)
     batches = corpus.streams(**shape) if options.batching == "streams" else corpus.windows(**shape, seed=options.seed)
     peak, weight = options.learning_rate, options.kl_weight
