@@ -106,7 +106,7 @@ class VAEConfiguration:
 def made_of(
     configuration: Callable[P, C],
 ) -> Callable[[Callable[[S, C], None]], Callable[Concatenate[S, P], None]]:
-    """Gives a constructor `__init__(self, c)` the arguments of a dataclass, `configuration`, an instance of which is c."""
+    """Gives a constructor `__init__(self, c)` the arguments of a dataclass, of which c is an instance."""
 
     def decorate(init: Callable[[S, C], None]) -> Callable[Concatenate[S, P], None]:
         @functools.wraps(init)

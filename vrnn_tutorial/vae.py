@@ -41,7 +41,7 @@ class VAE(nn.Module):
         self.emission_net = net(c.latent_size, c.hidden_size, c.emission.size(c.input_size), c.depth)
 
     def forward(self, x: Tensor, noise: Tensor | None = None, generator: torch.Generator | None = None) -> VAEOutput:
-        """x: (B, D). noise: (B, Z), standard normal, drawn if not given. Raises ValueError for values it cannot emit."""
+        """x: (B, D). noise: (B, Z), standard normal, drawn if not given. Raises ValueError for other values."""
         if values_are_there():
             self.emission_type.check(x, x.shape[-1])
         posterior = self.posterior(x)
