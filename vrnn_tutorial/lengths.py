@@ -56,7 +56,7 @@ def as_sequences(sequences: Iterable[Tensor | np.ndarray]) -> list[Tensor]:
         found = " and ".join(sorted(forms))
         raise ValueError(f"sequences must have an axis of time, and be alike in type and all other axes, not {found}.")
     if not any(map(len, tensors)):
-        raise ValueError(f"there must be a sequence of at least one step among the {len(tensors)} sequences.")
+        raise ValueError(f"at least one sequence must have a step, and none has (sequences given: {len(tensors)}).")
     return tensors
 
 
