@@ -42,7 +42,7 @@ class _Batches:
 
     def _cut(self, text: Tensor, starts: Tensor) -> Tensor:
         """The windows x of `text` that begin at `starts` (B,)."""
-        rows = text.unfold(0, self._window, 1)[starts]  # (B, T k)
+        rows = text.unfold(0, self._window, 1)[starts].long()  # (B, T k)
         x = rows.view(-1, self.length, self.characters).transpose(0, 1).contiguous()  # (T, B, k)
         return x.squeeze(-1) if self.characters == 1 else x
 
@@ -54,9 +54,9 @@ class RandomWindows(_Batches):
     A window has nothing to do with the one before, so the hidden state must start at zero in each (the source carried
     it on, between unrelated texts).
 
-    codes: (N,) int64, the text; validation: (M,) int64 or None, held-out text for a training loop to score. Yields x,
-    int64 of shape (T, B), or (T, B, k) where a step holds characters=k > 1; length is T, batch_size B. Raises
-    ValueError if a size is not positive, or the text is shorter than a window of T k characters.
+    codes: (N,) of any integer type, the text; validation: (M,) int64 or None, held-out text for a training loop to
+    score. Yields x, int64 of shape (T, B), or (T, B, k) where a step holds characters=k > 1; length is T, batch_size B.
+    Raises ValueError if a size is not positive, or the text is shorter than a window of T k characters.
     """
 
     seed: int = 0
