@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def parser() -> argparse.ArgumentParser:
         return sub.add_argument
 
     def text_options(add):
-        add("--text", type=Path, metavar="FILE", help="a text file of your own instead of Shakespeare")
+        add("--text", type=Path, nargs="+", metavar="PATH", help="text files of your own, or a folder of .txt files")
+        add("--encoding", default="utf-8", metavar="NAME", help="of these files")
         add("--to-ascii", action="store_true", help="respell accented letters and typographic quotes in ASCII")
 
     command(run_data, "Fetch, verify and build the Shakespeare corpus.")
@@ -148,7 +150,21 @@ def run_data(_) -> None:
 
 
 def _corpus(options):
-    return shakespeare() if options.text is None else corpus_from_file(options.text, to_ascii=options.to_ascii)
+    if options.text is None:
+        return shakespeare()
+    try:
+        return corpus_from_file(options.text, to_ascii=options.to_ascii, encoding=options.encoding)
+    except ValueError as error:
+        raise ValueError(_as_options(str(error))) from None
+
+
+def _as_options(advice: str) -> str:
+    """Python's arguments, as the command line spells them."""
+    return re.sub(
+        r'\b(to_ascii|vocabulary|encoding)=(?:True|"([\w-]+)")',
+        lambda found: f"--{found[1].replace('_', '-')} {found[2] or ''}".rstrip(),
+        advice,
+    )
 
 
 def _text_model(options) -> VRNN | CharRNN:
