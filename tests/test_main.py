@@ -20,8 +20,8 @@ from vrnn_tutorial import __main__ as command_line
 from vrnn_tutorial.__main__ import main, parser
 from vrnn_tutorial.batches import RandomWindows
 from vrnn_tutorial.checkpoint import save_checkpoint
-from vrnn_tutorial.corpora import shakespeare as recipe
-from vrnn_tutorial.files import FOLDER
+from vrnn_tutorial.corpora import wheels
+from vrnn_tutorial.files import BEST
 from vrnn_tutorial.schedules import Cosine
 from vrnn_tutorial.text import Corpus, corpus_from_file
 
@@ -353,8 +353,7 @@ def test_without_a_seed_each_text_is_another_unless_both_temperatures_are_zero(c
 
 def test_the_best_committed_model_generates_by_default(capsys):
     assert run("generate", "--length", 20, "--seed", 1) == 0
-    best = load_checkpoint(FOLDER / "checkpoints" / "best" / "best.safetensors")
-    assert capsys.readouterr().out == "".join(generate(best, length=20, seed=1)) + "\n"
+    assert capsys.readouterr().out == "".join(generate(load_checkpoint(BEST), length=20, seed=1)) + "\n"
 
 
 def test_data_says_what_is_there(capsys):
@@ -423,7 +422,8 @@ def test_without_network_and_corpus(command, tmp_path, capsys, monkeypatch):
     (tmp_path / "sources.json").write_text(json.dumps({"shakespeare": source}))
     (tmp_path / "shakespeare.txt").write_text("half")
     before = contents(tmp_path)
-    monkeypatch.setattr(recipe, "FOLDER", tmp_path)
+    monkeypatch.setattr(wheels, "SOURCES", tmp_path / "sources.json")
+    monkeypatch.setenv("VRNN_TUTORIAL_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for name, value in (("PIP_NO_INDEX", "1"), ("PIP_CONFIG_FILE", os.devnull), ("PIP_FIND_LINKS", str(tmp_path))):
         monkeypatch.setenv(name, value)
