@@ -314,12 +314,13 @@ def test_ctrl_c_in_generation_is_no_error(checkpoint, capsys, monkeypatch):
 def test_a_reader_of_the_output_who_leaves_is_no_error(command):
     """As `head` does: in the middle of a long text, or before what was printed has left Python."""
     arguments = [sys.executable, "-m", "vrnn_tutorial", *command.split()]
-    program = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    if command != "data":
-        assert program.stdout.read(10)
-    program.stdout.close()
-    assert program.stderr.read() == b"" and program.wait() == 141
-    program.stderr.close()
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    with subprocess.Popen(arguments, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        if command != "data":
+            assert program.stdout.read(10)
+        program.stdout.close()
+        said = program.stderr.read()
+    assert (said, program.returncode) == (b"", 141)
 
 
 # Evaluation, generation, and the rest

@@ -144,7 +144,7 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel):
         held = [Path(name) for name in archive.namelist()]
     about = {path for path in held if path.parts[0] == f"{NAME}.dist-info"}
     assert set(held) - about == {path for path in files if "__pycache__" not in path.parts}
-    assert Path(f"{NAME}.dist-info/licenses/LICENSE") in about
+    assert Path(f"{NAME}.dist-info/licenses/LICENSE") in about and Path("vrnn_tutorial/py.typed") in held
 
 
 def test_the_source_archive_holds_what_the_wheel_is_built_from_and_nothing_else(source_archive):
