@@ -20,8 +20,8 @@ from vrnn_tutorial import __main__ as command_line
 from vrnn_tutorial.__main__ import main, parser
 from vrnn_tutorial.batches import RandomWindows
 from vrnn_tutorial.checkpoint import save_checkpoint
-from vrnn_tutorial.corpora import shakespeare as recipe
-from vrnn_tutorial.files import FOLDER
+from vrnn_tutorial.corpora import wheels
+from vrnn_tutorial.files import BEST
 from vrnn_tutorial.schedules import Cosine
 from vrnn_tutorial.text import Corpus, corpus_from_file
 
@@ -310,6 +310,19 @@ def test_ctrl_c_in_generation_is_no_error(checkpoint, capsys, monkeypatch):
     assert capsys.readouterr() == ("a", "stopped\n")
 
 
+@pytest.mark.parametrize("command", ["generate --length 100000", "data"])
+def test_a_reader_of_the_output_who_leaves_is_no_error(command):
+    """As `head` does: in the middle of a long text, or before what was printed has left Python."""
+    arguments = [sys.executable, "-m", "vrnn_tutorial", *command.split()]
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    with subprocess.Popen(arguments, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        if command != "data":
+            assert program.stdout.read(10)
+        program.stdout.close()
+        said = program.stderr.read()
+    assert (said, program.returncode) == (b"", 141)
+
+
 # Evaluation, generation, and the rest
 
 
@@ -353,8 +366,7 @@ def test_without_a_seed_each_text_is_another_unless_both_temperatures_are_zero(c
 
 def test_the_best_committed_model_generates_by_default(capsys):
     assert run("generate", "--length", 20, "--seed", 1) == 0
-    best = load_checkpoint(FOLDER / "checkpoints" / "best" / "best.safetensors")
-    assert capsys.readouterr().out == "".join(generate(best, length=20, seed=1)) + "\n"
+    assert capsys.readouterr().out == "".join(generate(load_checkpoint(BEST), length=20, seed=1)) + "\n"
 
 
 def test_data_says_what_is_there(capsys):
@@ -432,7 +444,8 @@ def test_without_network_and_corpus(command, tmp_path, capsys, monkeypatch):
     (tmp_path / "sources.json").write_text(json.dumps({"shakespeare": source}))
     (tmp_path / "shakespeare.txt").write_text("half")
     before = contents(tmp_path)
-    monkeypatch.setattr(recipe, "FOLDER", tmp_path)
+    monkeypatch.setattr(wheels, "SOURCES", tmp_path / "sources.json")
+    monkeypatch.setenv("VRNN_TUTORIAL_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for name, value in (("PIP_NO_INDEX", "1"), ("PIP_CONFIG_FILE", os.devnull), ("PIP_FIND_LINKS", str(tmp_path))):
         monkeypatch.setenv(name, value)

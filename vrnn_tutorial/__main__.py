@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from .char_rnn import CharRNN
 from .checkpoint import load_checkpoint
 from .corpora.shakespeare import shakespeare
 from .evaluation import evaluate
-from .files import FOLDER, write_atomically
+from .files import BEST, write_atomically
 from .generation import generate
 from .schedules import Cosine, Ramp
 from .text import corpus_from_file
@@ -22,17 +23,20 @@ from .training import train
 from .vae import VAE
 from .vrnn import VRNN
 
-BEST = FOLDER / "checkpoints" / "best" / "best.safetensors"
-
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 1 for what could not be done, 130 for Ctrl-C.
+    """Runs one command; returns its exit code: 0, 1 for what could not be done, 130 for Ctrl-C, 141 for a closed pipe.
 
     Raises SystemExit, as argparse does, after --help (0) and for arguments that make no command (2).
     """
     options = parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has gone, as `head` does. What is left of it must go somewhere as Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -54,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m vrnn_tutorial",
         description="Train a variational recurrent neural network on text; generate.",
         epilog="COMMAND --help tells the options. Exit code: 0 done; 1 not done, with the reason in one sentence; "
-        "2 no such command or option; 130 stopped by Ctrl-C.",
+        "2 no such command or option; 130 stopped by Ctrl-C; 141 the reader of the output has gone.",
     )
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -139,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
 
     command(run_benchmark, "Measure the speed of training and generation, and how both grow with the sequence.")
     add = command(run_figures, "Draw every figure that the README and the notebooks show.")
-    add("--out", type=Path, default=FOLDER.parent / "figures", metavar="FOLDER", help="where to put them")
+    add("--out", type=Path, default=Path("figures"), metavar="FOLDER", help="where to put them")
     return main_parser
 
 
