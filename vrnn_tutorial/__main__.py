@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -183,7 +184,7 @@ def run_train(options) -> None:
         torch.set_num_threads(options.threads)
     corpus = _corpus(options)
     torch.manual_seed(options.seed)
-    sizes = dict(
+    sizes: dict[str, Any] = dict(
         hidden_size=options.hidden,
         embedding_size=options.embedding,
         num_layers=options.layers,
