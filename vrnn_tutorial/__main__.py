@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from . import benchmark, plots
 from .cell import RNN_CELLS, VRNNCell
-from .char_rnn import ChainedCharRNN, CharRNN
+from .char_rnn import CharRNN
 from .checkpoint import load_checkpoint
 from .corpora.shakespeare import shakespeare
 from .evaluation import evaluate
@@ -68,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
         return sub.add_argument
 
     def text_options(add):
-        add("--text", type=Path, metavar="FILE", help="a text file of your own instead of Shakespeare")
+        add("--text", type=Path, nargs="+", metavar="PATH", help="text files of your own, or a folder of .txt files")
+        add("--encoding", default="utf-8", metavar="NAME", help="of these files")
         add("--to-ascii", action="store_true", help="respell accented letters and typographic quotes in ASCII")
 
     command(run_data, "Fetch, verify and build the Shakespeare corpus.")
@@ -86,7 +88,13 @@ def parser() -> argparse.ArgumentParser:
         "--model",
         choices=["vrnn", "charrnn", "chained"],
         default="vrnn",
-        help="charrnn is the control without z; chained, another, whose characters of one step depend on each other",
+        help="charrnn is the control without z; chained is charrnn with that emission",
+    )
+    add(
+        "--emission",
+        choices=["categorical", "chained"],
+        default="categorical",
+        help="whether the characters of one step are independent given z and h, or each is told those before it",
     )
     add("--hidden", type=int, default=64, help="size of h")
     add("--latent", type=int, default=64, help="size of z (vrnn)")
@@ -146,12 +154,26 @@ def run_data(_) -> None:
 
 
 def _corpus(options):
-    return shakespeare() if options.text is None else corpus_from_file(options.text, to_ascii=options.to_ascii)
+    if options.text is None:
+        return shakespeare()
+    try:
+        return corpus_from_file(options.text, to_ascii=options.to_ascii, encoding=options.encoding)
+    except ValueError as error:
+        raise ValueError(_as_options(str(error))) from None
+
+
+def _as_options(advice: str) -> str:
+    """Python's arguments, as the command line spells them."""
+    return re.sub(
+        r'\b(to_ascii|vocabulary|encoding)=(?:True|"([\w-]+)")',
+        lambda found: f"--{found[1].replace('_', '-')} {found[2] or ''}".rstrip(),
+        advice,
+    )
 
 
 def _text_model(options) -> VRNN | CharRNN:
     model = load_checkpoint(options.checkpoint)
-    if isinstance(model, VAE) or model.configuration["emission"] != "categorical":
+    if isinstance(model, VAE) or not model.emission_type.takes_codes:
         raise ValueError(f"{options.checkpoint} holds a {type(model).__name__} of vectors, not of characters.")
     return model
 
@@ -166,15 +188,12 @@ def run_train(options) -> None:
         embedding_size=options.embedding,
         num_layers=options.layers,
         rnn=options.rnn,
+        emission="chained" if options.model == "chained" else options.emission,
         characters=options.characters,
         depth=options.depth,
         dropout=options.dropout,
     )
-    model = (
-        VRNN(VRNNCell(latent_size=options.latent, **sizes))
-        if options.model == "vrnn"
-        else {"charrnn": CharRNN, "chained": ChainedCharRNN}[options.model](**sizes)
-    )
+    model = VRNN(VRNNCell(latent_size=options.latent, **sizes)) if options.model == "vrnn" else CharRNN(**sizes)
     shape = dict(batch_size=options.batch, length=options.length, characters=options.characters)
     batches = corpus.streams(**shape) if options.batching == "streams" else corpus.windows(**shape, seed=options.seed)
     peak, weight = options.learning_rate, options.kl_weight

@@ -25,7 +25,6 @@ from .evaluation import Evaluation, evaluate
 from .files import write_atomically
 from .generation import generate
 from .schedules import Schedule
-from .vrnn import VRNN
 
 #: What the history tells of each update.
 LOSSES = ("reconstruction", "kl", "gradient_norm")
@@ -84,7 +83,7 @@ def train(
     """
     if updates < 1 or evaluate_every < 1 or not clip > 0:
         raise ValueError(f"updates, evaluate_every and clip must be positive: {updates}, {evaluate_every}, {clip}.")
-    if not 0 <= word_dropout <= 1 or (word_dropout and model.configuration["emission"] != "categorical"):
+    if not 0 <= word_dropout <= 1 or (word_dropout and not model.emission_type.takes_codes):
         raise ValueError(f"word_dropout={word_dropout}: a share from 0 to 1, of characters and not of vectors.")
     settings = {
         name: _describe(value)
@@ -255,8 +254,8 @@ class _Run:
             return None, None
         streams = min(16, max(len(validation) // 1000, 1)) if validation.dim() == 1 else 1
         evaluation = evaluate(self.model, validation, draws=1, streams=streams, seed=seed)
-        takes_codes = validation.dtype == torch.int64
-        text = "".join(generate(self.model, length=200, seed=seed)) if takes_codes else None
+        is_text = self.model.emission_type.vocabulary is not None
+        text = "".join(generate(self.model, length=200, seed=seed)) if is_text else None
         best = min((entry["loss"] for entry in self.history["validation"]), default=math.inf)
         if self.out is not None and evaluation.loss < best:
             save_checkpoint(self.out / "best.safetensors", self.model, update=self.update)
@@ -312,9 +311,9 @@ class _Run:
 
     def _nest(self, leaves):
         """The state made of these tensors, in the order of _leaves."""
-        cell = self.model.cell if isinstance(self.model, VRNN) else self.model
+
         parts = iter(leaves)
-        return _map(lambda _: next(parts), cell.zero_state(leaves[0].new_zeros(1, 1)))
+        return _map(lambda _: next(parts), self.model.zero_state(leaves[0].new_zeros(1, 1)))
 
 
 def _holds_run(out: Path) -> bool:
