@@ -1,5 +1,6 @@
 """For all tests: hypothesis tries the same examples in each run; no process is left with all of the long ones."""
 
+import os
 import signal
 
 import pytest
@@ -26,6 +27,12 @@ class Scheduling(LoadFileScheduling):
 @pytest.hookimpl(optionalhook=True)  # mutants are tried without plugins
 def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.fixture
+def quiet_disk(monkeypatch):
+    """fsync guards against a loss of power, which no test here brings about, and waits for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture

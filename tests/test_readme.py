@@ -14,7 +14,7 @@ from vrnn_tutorial import VRNN
 from vrnn_tutorial.__main__ import parser
 from vrnn_tutorial.evaluation import Evaluation
 from vrnn_tutorial.files import BEST
-from vrnn_tutorial.training import LOSSES, read_records
+from vrnn_tutorial.run import LOSSES, read_records
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXT, SERIES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

@@ -1,86 +1,42 @@
-"""Tests of vrnn_tutorial/training.py: a step, what a run leaves behind, and that it goes on where it stopped."""
+"""Tests of vrnn_tutorial/training.py: a batch, a step, what is reported of it, and what stops it."""
 
 import contextlib
-import errno
 import itertools
-import json
 import math
-import multiprocessing
-import os
-import random
-import resource
-import shutil
 import signal
-import sys
-import tempfile
 import threading
-from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from runs import (
+    CODES,
+    SIZES,
+    TEXT,
+    contents,
+    history,
+    in_a_process_of_its_own,
+    learned,
+    press_ctrl_c,
+    run,
+    text_model,
+    vector_model,
+    vectors,
+    weights,
+)
 from torch import nn
 from torch.testing import assert_close
 
 from vrnn_tutorial import training, vrnn
 from vrnn_tutorial.batches import ContiguousStreams, RandomWindows
 from vrnn_tutorial.cell import VRNNCell
-from vrnn_tutorial.char_rnn import CharRNN
-from vrnn_tutorial.checkpoint import load_checkpoint, read_checkpoint
-from vrnn_tutorial.evaluation import Evaluation, evaluate
+from vrnn_tutorial.checkpoint import load_checkpoint
+from vrnn_tutorial.evaluation import evaluate
 from vrnn_tutorial.generation import generate
-from vrnn_tutorial.schedules import Cosine, Ramp
-from vrnn_tutorial.text import Corpus, encode
+from vrnn_tutorial.schedules import Cosine
+from vrnn_tutorial.text import Corpus
 from vrnn_tutorial.training import train
 from vrnn_tutorial.vrnn import VRNN
-
-TEXT = "the quick brown fox jumps over the lazy dog. "
-CODES = encode(TEXT * 10)
-SIZES = {"hidden_size": 5, "embedding_size": 4}
-
-
-def text_model(kind: str = "VRNN", **options) -> VRNN | CharRNN:
-    torch.manual_seed(0)
-    return CharRNN(**SIZES, **options) if kind == "CharRNN" else VRNN(VRNNCell(**SIZES, latent_size=3, **options))
-
-
-def vector_model(**options) -> VRNN:
-    torch.manual_seed(0)
-    return VRNN(VRNNCell(2, 4, 3, embedding_size=3, **{"emission": "gaussian", **options}))
-
-
-def vectors(count: int = 2, seed: int = 1) -> list[torch.Tensor]:
-    """Batches x (3, 2, 2)."""
-    return list(torch.randn(count, 3, 2, 2, generator=torch.Generator().manual_seed(seed)))
-
-
-def run(model, corpus, updates: int, **options) -> list[training.Record]:
-    return list(train(model, corpus, updates=updates, progress=False, **options))
-
-
-def weights(model: nn.Module | Path) -> dict[str, bytes]:
-    model = load_checkpoint(model) if isinstance(model, Path) else model
-    return {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()}
-
-
-def history(folder: Path) -> dict:
-    return json.loads((folder / "history.json").read_text())
-
-
-def learned(folder: Path) -> tuple:
-    """All that a run has to show but its clock: losses, validation, and every tensor of its checkpoints."""
-    figures = {name: history(folder)[name] for name in ("reconstruction", "kl", "gradient_norm", "validation")}
-    return figures, {path.name: tensors(path) for path in folder.glob("*.safetensors")}
-
-
-def tensors(path: Path) -> dict[str, bytes]:
-    return {name: tensor.numpy().tobytes() for name, tensor in safetensors.torch.load_file(path).items()}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 class Watch:
@@ -101,25 +57,6 @@ class Watch:
 
 def leaves(state) -> list[torch.Tensor]:
     return [state] if isinstance(state, torch.Tensor) else [leaf for part in state for leaf in leaves(part)]
-
-
-def in_a_process_of_its_own(function, *arguments) -> int:
-    """Its exit code, or minus the signal that killed it."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "safetensors.torch", "tqdm.auto", "pytest"])
-    process = context.Process(target=function, args=arguments)
-    process.start()
-    process.join(300)
-    if process.is_alive():
-        process.kill()
-        pytest.fail("the process did not end")
-    return process.exitcode
-
-
-@pytest.fixture
-def quiet_disk(monkeypatch):
-    """fsync guards against a loss of power, which no test here brings about, and waits for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 # What a batch is, and what it starts from
@@ -355,29 +292,6 @@ def test_validation_is_taken_when_it_is_due(tmp_path):
     assert weights(tmp_path / "update-2.safetensors") != weights(model)
 
 
-def test_history_holds_every_record_to_the_last_digit(tmp_path):
-    records = run(text_model(), RandomWindows(CODES, 3, 6), 4, out=tmp_path, learning_rate=Ramp(0.01, 0.0, 4), seed=3)
-    told = history(tmp_path)
-    for name in ("reconstruction", "kl", "gradient_norm"):
-        single = torch.tensor(told[name])  # nine digits are as many as single precision holds
-        assert single.tolist() == [getattr(record, name) for record in records]
-    assert told["model"] == "VRNN" and told["configuration"] == text_model().configuration
-    assert "RandomWindows" in told["corpus"] and "codes=450 long, batch_size=3, length=6" in told["corpus"]
-    assert told["learning_rate"] == "Ramp(start=0.01, stop=0.0, updates=4)"
-    assert (told["seed"], told["clip"], told["kl_weight"], told["weight_decay"]) == (3, 1.0, 1.0, 0.0)
-    assert told["versions"]["torch"] == torch.__version__
-
-
-def test_the_best_is_the_one_of_the_lowest_held_out_loss(tmp_path, monkeypatch):
-    """Not of the lowest reconstruction, which is update 1's, nor the last one, nor the first of two that are alike."""
-    script = iter([Evaluation(*losses, 0.0, 9) for losses in ((3, 1), (1, 4), (2, 1), (2, 0.5), (1, 1.5), (2.5, 1))])
-    monkeypatch.setattr(training, "evaluate", lambda *_, **__: next(script))
-    run(vector_model(), vectors(), 5, out=tmp_path, validation=vectors(1)[0], evaluate_every=1, keep=range(6))
-    kept = [weights(tmp_path / f"update-{n}.safetensors") for n in range(6)]
-    assert kept.index(weights(tmp_path / "best.safetensors")) == 3
-    assert weights(tmp_path / "last.safetensors") == kept[5]
-
-
 @pytest.mark.parametrize(
     ("model", "corpus", "expected"),
     [
@@ -439,20 +353,6 @@ def test_word_dropout_of_vectors_is_refused():
         train(vector_model(), vectors(), word_dropout=0.1)
 
 
-def test_a_run_from_before_word_dropout_goes_on(tmp_path, quiet_disk):
-    for part in ("old", "new"):
-        run(vector_model(), vectors(), 2, out=tmp_path / part)
-    told = history(tmp_path / "old")
-    del told["word_dropout"]
-    (tmp_path / "old" / "history.json").write_text(json.dumps(told))
-    for part in ("old", "new"):
-        run(vector_model(), vectors(), 4, out=tmp_path / part, resume=True)
-    assert learned(tmp_path / "old") == learned(tmp_path / "new")
-    (tmp_path / "old" / "history.json").write_text(json.dumps(told))
-    with pytest.raises(ValueError, match="word_dropout 0.0 there, 0.5 here"):
-        train(text_model(), vectors(), out=tmp_path / "old", resume=True, word_dropout=0.5)
-
-
 def test_chance_comes_from_the_seed_alone():
     def losses(seed, caller):
         torch.manual_seed(caller)
@@ -507,117 +407,41 @@ def test_settings_that_make_no_run_are_refused_at_the_call(wrong, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# Leaving early
+# When something goes wrong
 
 
-def test_what_was_learned_before_a_break_is_kept(tmp_path, quiet_disk):
-    model = vector_model()
-    for record in train(model, vectors(), updates=10, out=tmp_path, progress=False):
-        if record.update == 3:
-            break
-    assert weights(tmp_path / "last.safetensors") == weights(model)
-    assert len(history(tmp_path)["reconstruction"]) == 3
+def test_a_batch_that_is_not_finite_stops_training_before_the_step(tmp_path, quiet_disk):
+    good, poisoned = vectors(5), vectors(5)
+    poisoned[3][1, 0, 1] = 1e30
+    model, other = vector_model(), vector_model()
+    options = {"evaluate_every": 2, "validation": vectors(1, 2)[0]}
+    with pytest.raises(FloatingPointError, match="update 4"):
+        run(model, poisoned, 5, out=tmp_path / "run", **options)
+    run(other, good, 3)
+    assert weights(model) == weights(other)
+    assert len(history(tmp_path / "run")["reconstruction"]) == 2  # the files are those of the last validation
+    run(vector_model(), good, 5, out=tmp_path / "run", resume=True, **options)
+    run(vector_model(), good, 5, out=tmp_path / "whole", **options)
+    assert learned(tmp_path / "run") == learned(tmp_path / "whole")
 
 
-def test_what_was_learned_before_an_error_of_the_callers_is_kept(tmp_path, quiet_disk):
-    model = vector_model()
-    with pytest.raises(KeyError):
-        for record in train(model, vectors(), updates=10, out=tmp_path, progress=False):
-            if record.update == 3:
-                raise KeyError("a plot of the caller's")
-    assert weights(tmp_path / "last.safetensors") == weights(model)
-    assert len(history(tmp_path)["reconstruction"]) == 3
+@pytest.mark.parametrize("rate", [math.inf, math.nan, 1e30])
+def test_a_learning_rate_that_destroys_the_model_is_not_saved(rate, tmp_path, quiet_disk):
+    with pytest.raises(FloatingPointError):
+        run(
+            vector_model(),
+            vectors(),
+            5,
+            out=tmp_path,
+            learning_rate=lambda n: rate if n == 2 else 0.001,
+            evaluate_every=2,
+        )
+    model = load_checkpoint(tmp_path / "last.safetensors")
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert len(history(tmp_path)["reconstruction"]) == 2
 
 
-FILES = [
-    str(Path(training.__file__).with_name(f"{name}.py")) for name in ("training", "checkpoint", "data", "evaluation")
-]
-
-
-@contextlib.contextmanager
-def at_line(n: int, action):
-    """Runs `action` before the n-th line that the module executes: any moment of a run, and the same one each time."""
-    count = itertools.count(1)
-
-    def trace(frame, event, _):
-        if frame.f_code.co_filename not in FILES:
-            return None
-        if event == "line" and next(count) == n:
-            action()
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield count
-    finally:
-        sys.settrace(before)
-
-
-def lines_of(function) -> int:
-    with at_line(0, None) as count:
-        function()
-    return next(count) - 1
-
-
-def press_ctrl_c():
-    signal.raise_signal(signal.SIGINT)
-
-
-def small_run(out: Path, resume: bool = False) -> None:
-    run(
-        vector_model(dropout=0.3),
-        vectors(3),
-        4,
-        out=out,
-        resume=resume,
-        validation=vectors(1, 2)[0],
-        evaluate_every=2,
-        keep=[3],
-        learning_rate=0.05,
-    )
-
-
-@pytest.mark.filterwarnings("ignore:unclosed file")  # Ctrl-C may come before a with statement's exit
-def test_ctrl_c_at_any_moment_leaves_a_run_that_goes_on_as_if_nothing_had_happened(tmp_path, quiet_disk, ctrl_c):
-    small_run(tmp_path / "whole")
-    expected = learned(tmp_path / "whole")
-    lines = lines_of(lambda: small_run(tmp_path / "counted"))
-    for n in sorted(random.Random(0).sample(range(1, lines), 40)):
-        out = tmp_path / str(n)
-        with pytest.raises(KeyboardInterrupt), at_line(n, press_ctrl_c):
-            small_run(out)
-        if out.exists():
-            assert not list(out.glob(".*")), f"line {n} of {lines}: a temporary file is left"
-            if (out / "last.safetensors").exists():
-                _, _, about = read_checkpoint(out / "last.safetensors")
-                assert about["update"] == len(history(out)["reconstruction"])
-        small_run(out, resume=True)
-        assert learned(out) == expected, f"line {n} of {lines}"
-        shutil.rmtree(out)
-
-
-def test_an_update_whose_validation_was_stopped_gets_its_record_on_resume(tmp_path, monkeypatch, quiet_disk, ctrl_c):
-    settings = dict(validation=vectors(1, 2)[0], evaluate_every=2, resume=True)
-    whole = run(vector_model(), vectors(), 4, out=tmp_path / "whole", **settings)
-    examine, records = training.evaluate, []
-
-    def stopped(*arguments, **options):
-        if records:
-            press_ctrl_c()
-        return examine(*arguments, **options)
-
-    monkeypatch.setattr(training, "evaluate", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        for record in train(vector_model(), vectors(), updates=4, out=tmp_path / "stopped", progress=False, **settings):
-            records.append(record)
-    monkeypatch.undo()
-    records += run(vector_model(), vectors(), 4, out=tmp_path / "stopped", **settings)
-    assert [r._replace(characters_per_second=0) for r in records] == [
-        r._replace(characters_per_second=0) for r in whole
-    ]
-    assert math.isnan(records[1].characters_per_second) and run(
-        vector_model(), vectors(), 4, out=tmp_path / "stopped", **settings) == []  # fmt: skip
+# Ctrl-C, and threads
 
 
 def test_ctrl_c_waits_for_a_step_that_has_begun(tmp_path, monkeypatch, quiet_disk, ctrl_c):
@@ -664,292 +488,3 @@ def test_training_runs_in_any_thread():
     thread.start()
     thread.join()
     assert [tuple(r)[:4] for r in records] == [tuple(r)[:4] for r in run(vector_model(), vectors(), 2)]
-
-
-# Resuming
-
-
-def resumable(kind: str, out: Path, resume: bool = False) -> None:
-    two_layers = {"rnn": "lstm", "num_layers": 2, "dropout": 0.3}
-    model, corpus = {
-        "VRNN": lambda: (text_model(dropout=0.3), ContiguousStreams(CODES, 3, 6)),
-        "VRNN, two LSTM layers": lambda: (text_model(**two_layers), ContiguousStreams(CODES, 3, 6)),
-        "CharRNN, two LSTM layers": lambda: (text_model("CharRNN", **two_layers), ContiguousStreams(CODES, 3, 6)),
-        "CharRNN, windows": lambda: (text_model("CharRNN"), RandomWindows(CODES, 3, 6)),
-    }[kind]()
-    run(
-        model,
-        corpus,
-        10,
-        out=out,
-        resume=resume,
-        validation=CODES[:30],
-        evaluate_every=4,
-        keep=[6],
-        learning_rate=Cosine(0.05, 10, 3),
-        kl_weight=Ramp(0.0, 1.0, 8),
-    )
-
-
-def killed_at_line(n: int, kind: str, out: Path) -> None:
-    with at_line(n, lambda: os.kill(os.getpid(), signal.SIGKILL)):
-        resumable(kind, out, resume=True)
-
-
-def killed_in_a_write(size: int, kind: str, out: Path) -> None:
-    """The system kills the process when it has written `size` bytes of a file."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-    resumable(kind, out, resume=True)
-
-
-@pytest.mark.parametrize("kind", ["VRNN", "VRNN, two LSTM layers", "CharRNN, two LSTM layers", "CharRNN, windows"])
-def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(kind, tmp_path, quiet_disk):
-    resumable(kind, tmp_path / "whole")
-    lines = lines_of(lambda: resumable(kind, tmp_path / "counted"))
-    chance, out = random.Random(kind), tmp_path / "killed"
-    assert in_a_process_of_its_own(killed_at_line, chance.randrange(lines // 2), kind, out) == -signal.SIGKILL
-    size = (out / "last.safetensors").stat().st_size if (out / "last.safetensors").exists() else 5000
-    assert in_a_process_of_its_own(killed_in_a_write, size - 1000, kind, out) == -signal.SIGXFSZ
-    for n in (chance.randrange(lines), chance.randrange(lines // 2)):
-        if in_a_process_of_its_own(killed_at_line, n, kind, out) == 0:
-            break
-        for path in out.glob("*.safetensors"):
-            load_checkpoint(path)
-    resumable(kind, out, resume=True)
-    assert learned(out) == learned(tmp_path / "whole")
-
-
-@given(
-    st.sampled_from(["VRNN", "CharRNN"]),
-    st.sampled_from(["gru", "lstm", "rnn"]),
-    st.sampled_from([ContiguousStreams, RandomWindows]),
-    *[st.integers(1, 3)] * 3,
-    st.integers(1, 4),
-)
-@settings(max_examples=15)
-def test_a_run_of_any_kind_goes_on_wherever_it_was_left(kind, rnn, batches, layers, characters, batch, left_after):
-    def go_on(out, updates):
-        model = text_model(kind, rnn=rnn, num_layers=layers, characters=characters, dropout=0.2)
-        corpus = batches(CODES, batch, 4, characters)
-        for record in train(model, corpus, updates=5, learning_rate=0.05, out=out, resume=True, progress=False):
-            if record.update == updates:
-                break
-
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        go_on(Path(folder, "whole"), 5)
-        for updates in (left_after, 5):
-            go_on(Path(folder, "left"), updates)
-        assert learned(Path(folder, "left")) == learned(Path(folder, "whole"))
-
-
-SETTINGS = {
-    "learning_rate": 1 / 3,
-    "kl_weight": 0.1 + 0.2,
-    "free_bits": Ramp(1 / 3, 0.0, 7),
-    "weight_decay": 1e-3 / 3,
-}
-
-
-def test_a_finished_run_can_be_given_more_updates(tmp_path, quiet_disk):
-    """Settings with many digits are recognised, too."""
-    run(vector_model(), vectors(), 5, out=tmp_path / "whole", **SETTINGS)
-    run(vector_model(), vectors(), 3, out=tmp_path / "longer", **SETTINGS)
-    assert run(vector_model(), vectors(), 3, out=tmp_path / "longer", resume=True, **SETTINGS) == []
-    records = run(vector_model(), vectors(), 5, out=tmp_path / "longer", resume=True, **SETTINGS)
-    assert [r.update for r in records] == [4, 5]
-    assert learned(tmp_path / "longer") == learned(tmp_path / "whole")
-
-
-def test_the_records_of_a_run_are_read_back_from_its_folder(tmp_path, quiet_disk):
-    """However often it was left; of a history that is ahead of the last checkpoint, those up to that."""
-
-    def kept(records):
-        nine_digits = [r.validation and [f"{loss:.9g}" for loss in r.validation[:3]] for r in records]
-        return [(*r[:4], evaluation, r.sample) for r, evaluation in zip(records, nine_digits, strict=True)]
-
-    assert training.read_records(tmp_path) == []
-    options = {"validation": CODES[:90], "evaluate_every": 2, "out": tmp_path, "resume": True, "progress": False}
-    records = []
-    for left_after in (3, 7):
-        for record in train(text_model(), ContiguousStreams(CODES, 3, 6), updates=9, **options):
-            records.append(record)
-            if record.update == left_after:
-                break
-        assert kept(training.read_records(tmp_path)) == kept(records)
-    assert [r.update for r in records if r.validation] == [r.update for r in records if r.sample] == [2, 4, 6]
-    ahead = history(tmp_path)
-    ahead["validation"].append(ahead["validation"][-1] | {"update": 8})
-    ahead |= {name: [*ahead[name], 9.0] for name in ("reconstruction", "kl", "gradient_norm")}
-    (tmp_path / "history.json").write_text(json.dumps(ahead))
-    read = training.read_records(tmp_path)
-    assert kept(read) == kept(records)
-    assert all(math.isnan(r.characters_per_second) for r in read) and math.isnan(read[1].validation.characters)
-
-
-def test_a_run_that_is_older_goes_on(tmp_path, quiet_disk):
-    """Once a ramp was called Linear, and of word dropout nothing was told."""
-    options = {"out": tmp_path, "kl_weight": Ramp(0.0, 1.0, 8)}
-    run(text_model(), RandomWindows(CODES, 3, 6), 2, **options)
-    told = history(tmp_path)
-    assert told.pop("word_dropout") == 0 and told["kl_weight"] == "Ramp(start=0.0, stop=1.0, updates=8)"
-    told["kl_weight"] = "Linear(start=0.0, stop=1.0, updates=8)"
-    (tmp_path / "history.json").write_text(json.dumps(told))
-    run(text_model(), RandomWindows(CODES, 3, 6), 3, resume=True, **options)
-    assert history(tmp_path)["kl_weight"].startswith("Ramp(") and len(history(tmp_path)["kl"]) == 3
-
-
-def test_resuming_where_there_is_no_run_starts_one(tmp_path, quiet_disk):
-    assert [r.update for r in run(vector_model(), vectors(), 2, out=tmp_path / "new", resume=True)] == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("name", "there", "here"),
-    [
-        ("learning_rate", 0.01, 0.02),
-        ("learning_rate", 0.01, Cosine(0.01, 9)),
-        ("kl_weight", Ramp(0, 1, 5), Ramp(0, 1, 6)),
-        ("free_bits", 0.0, 0.1),
-        ("weight_decay", 0.0, 0.1),
-        ("clip", 1.0, 2.0),
-        ("evaluate_every", 100, 10),
-        ("seed", 0, 1),
-    ],
-    ids=str,
-)
-def test_other_settings_are_no_continuation(name, there, here, tmp_path, quiet_disk):
-    run(vector_model(), vectors(), 2, out=tmp_path, **{name: there})
-    before = contents(tmp_path)
-    with pytest.raises(ValueError) as error:
-        train(vector_model(), vectors(), updates=4, out=tmp_path, resume=True, **{name: here})
-    [told] = str(error.value).split(": ", 1)[1].split("; ")  # this setting and no other
-    assert told.startswith(f"{name} ") and str(tmp_path) in str(error.value)
-    assert contents(tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    ("name", "model", "corpus"),
-    [
-        ("model", lambda: text_model("CharRNN"), RandomWindows(CODES, 3, 6)),
-        ("configuration", lambda: text_model(dropout=0.1), RandomWindows(CODES, 3, 6)),
-        ("corpus", text_model, RandomWindows(CODES, 3, 7)),
-        ("corpus", text_model, RandomWindows(CODES, 3, 6, seed=1)),
-        ("corpus", text_model, ContiguousStreams(CODES, 3, 6)),
-        ("corpus", text_model, RandomWindows(CODES[:-1], 3, 6)),
-    ],
-    ids=["model", "dropout", "length", "seed of the windows", "streams", "text"],
-)
-def test_another_model_or_text_is_no_continuation(name, model, corpus, tmp_path, quiet_disk):
-    run(text_model(), RandomWindows(CODES, 3, 6), 1, out=tmp_path)
-    before = contents(tmp_path)
-    with pytest.raises(ValueError, match=f"other settings: .*{name} "):
-        train(model(), corpus, updates=4, out=tmp_path, resume=True)
-    assert contents(tmp_path) == before
-
-
-def test_a_run_is_not_overwritten_by_accident(tmp_path, quiet_disk):
-    run(vector_model(), vectors(), 2, out=tmp_path)
-    before = contents(tmp_path)
-    with pytest.raises(FileExistsError) as error:
-        train(vector_model(), vectors(), updates=2, out=tmp_path)
-    assert str(tmp_path) in str(error.value) and "resume" in str(error.value)
-    assert contents(tmp_path) == before
-
-
-@pytest.mark.parametrize("resume", [False, True])
-def test_a_pruned_run_says_why_it_cannot_go_on(resume, tmp_path, quiet_disk):
-    run(vector_model(), vectors(), 2, out=tmp_path)
-    deleted = "last.safetensors was deleted"
-    (tmp_path / "history.json").write_text(json.dumps(history(tmp_path) | {"pruned": deleted}))
-    (tmp_path / "last.safetensors").unlink()
-    before, sentence = contents(tmp_path), f"the run in {tmp_path} cannot go on: {deleted}; train into another folder."
-    for call in (
-        lambda: train(vector_model(), vectors(), updates=4, out=tmp_path, resume=resume),
-        lambda: training.read_records(tmp_path),
-    ):
-        with pytest.raises(ValueError) as error:
-            call()
-        assert str(error.value) == sentence
-    assert contents(tmp_path) == before
-
-
-@pytest.mark.parametrize("content", [None, "", "{"], ids=["missing", "empty", "cut short"])
-def test_a_run_whose_history_is_lost_does_not_go_on(content, tmp_path, quiet_disk):
-    run(vector_model(), vectors(), 2, out=tmp_path)
-    path = tmp_path / "history.json"
-    path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(ValueError) as error:
-        train(vector_model(), vectors(), updates=4, out=tmp_path, resume=True)
-    assert str(path) in str(error.value)
-
-
-# When something goes wrong
-
-
-def test_a_batch_that_is_not_finite_stops_training_before_the_step(tmp_path, quiet_disk):
-    good, poisoned = vectors(5), vectors(5)
-    poisoned[3][1, 0, 1] = 1e30
-    model, other = vector_model(), vector_model()
-    options = {"evaluate_every": 2, "validation": vectors(1, 2)[0]}
-    with pytest.raises(FloatingPointError, match="update 4"):
-        run(model, poisoned, 5, out=tmp_path / "run", **options)
-    run(other, good, 3)
-    assert weights(model) == weights(other)
-    assert len(history(tmp_path / "run")["reconstruction"]) == 2  # the files are those of the last validation
-    run(vector_model(), good, 5, out=tmp_path / "run", resume=True, **options)
-    run(vector_model(), good, 5, out=tmp_path / "whole", **options)
-    assert learned(tmp_path / "run") == learned(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("rate", [math.inf, math.nan, 1e30])
-def test_a_learning_rate_that_destroys_the_model_is_not_saved(rate, tmp_path, quiet_disk):
-    with pytest.raises(FloatingPointError):
-        run(
-            vector_model(),
-            vectors(),
-            5,
-            out=tmp_path,
-            learning_rate=lambda n: rate if n == 2 else 0.001,
-            evaluate_every=2,
-        )
-    model = load_checkpoint(tmp_path / "last.safetensors")
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
-    assert len(history(tmp_path)["reconstruction"]) == 2
-
-
-def test_a_full_disk_ends_the_run_and_spares_the_files(tmp_path, quiet_disk):
-    options = {"evaluate_every": 2, "validation": vectors(1, 2)[0], "keep": [4]}
-    records = train(vector_model(), vectors(), updates=6, out=tmp_path / "run", progress=False, **options)
-    for _ in range(3):
-        next(records)
-    before, limit = contents(tmp_path / "run"), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))  # no file can grow beyond that
-    try:
-        with pytest.raises(OSError, match="could not be saved"):
-            next(records)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert contents(tmp_path / "run") == before
-    run(vector_model(), vectors(), 6, out=tmp_path / "run", resume=True, **options)
-    run(vector_model(), vectors(), 6, out=tmp_path / "whole", **options)
-    assert learned(tmp_path / "run") == learned(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("name", ["history.json", "last.safetensors"])
-def test_of_history_and_checkpoint_either_may_be_the_one_that_could_not_be_saved(name, tmp_path, quiet_disk):
-    options = {"evaluate_every": 2, "validation": vectors(1, 2)[0]}
-    replace = os.replace
-
-    def full(source, target):
-        if target.name == name and target.exists():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(source, target)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match=f"{name} could not be saved"):
-        patch.setattr(os, "replace", full)
-        run(vector_model(), vectors(), 6, out=tmp_path / "run", **options)
-    run(vector_model(), vectors(), 6, out=tmp_path / "run", resume=True, **options)
-    run(vector_model(), vectors(), 6, out=tmp_path / "whole", **options)
-    assert learned(tmp_path / "run") == learned(tmp_path / "whole")

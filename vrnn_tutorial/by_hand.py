@@ -36,7 +36,7 @@ def gated_path(
     steps: Tensor | None,
 ):
     """vrnn.open_path for one GRU layer and nets of depth 1, whose arguments and results it shares."""
-    weights, phi = cell.first_weights(), cell.phi_z[0][0]
+    weights, (phi,) = cell.first_weights(), cell.phi_z[0].children()
     hidden, raw, z, z_features = _GatedPath.apply(
         x_posterior,
         x_rnn,

@@ -10,7 +10,7 @@ nets make a step, each named after the distribution or the state that it compute
 """
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -120,7 +120,8 @@ class InputFeatures(nn.Module):
 
 def values_are_there() -> bool:
     """Whether numbers may be looked at: not while a program is made of the operations, to be run on others."""
-    return not (torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active())
+    tracing = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return not (tracing or torch._C._are_functorch_transforms_active())
 
 
 #: The methods by which a step is made.
@@ -153,8 +154,8 @@ class VRNNCell(nn.Module):
         self.rnn_type, self.characters, self.dropout, self.stochastic = c.rnn, c.characters, c.dropout, c.stochastic
         self.hidden_size, self.latent_size, self.num_layers = c.hidden_size, c.latent_size, c.num_layers
         self.embedding_size, self.depth = c.embedding_size, c.depth
-        H, Z, E, seen = c.hidden_size, c.latent_size, c.embedding_size, c.hidden_size + c.emission.memory_size
-        self.emission_type = c.emission.bind(c.input_size, seen + H, E, H)
+        H, Z, E, seen = c.hidden_size, c.latent_size, c.embedding_size, c.hidden_size + c.emission_type.memory_size
+        self.emission_type = c.emission_type.bind(c.input_size, seen + H, E, H)
         self.phi_x = InputFeatures(c.input_size, E, self.emission_type, c.depth)
         self.phi_z = nn.Sequential(net(Z, H, H, c.depth), nn.ELU())
         self.posterior_net = net(E + seen, H, 2 * Z, c.depth) if c.stochastic else None
@@ -218,11 +219,11 @@ class VRNNCell(nn.Module):
             return self.prior(h)
         return from_raw(self.posterior_net(torch.cat([features, h], -1)))
 
-    def emission(self, z: Tensor, h: Tensor) -> Distribution:
+    def emission(self, z: Tensor, h: Tensor) -> Any:
         """p(x_t | z_t, h_{t-1}), Chung equation 6: of x_t, from the h *before* the step. z: (..., Z), h: (..., H)."""
         return self.emission_from_features(self.phi_z(z), h)
 
-    def emission_from_features(self, z_features: Tensor, h: Tensor) -> Distribution:
+    def emission_from_features(self, z_features: Tensor, h: Tensor) -> Any:
         """The emission, given phi_z(z) (..., H) in place of z."""
         return emit(self.emission_net, torch.cat([h, z_features], -1), self.emission_type)
 
@@ -231,14 +232,13 @@ class VRNNCell(nn.Module):
         rnn = self.rnn_cells[0]
         assert isinstance(rnn, nn.RNNCellBase)
         rnn_x, rnn_z = rnn.weight_ih.split([self.embedding_size, self.hidden_size], 1)
-        if self.posterior_net is None:
-            posterior = [rnn_x.new_empty(0)] * 4
-        else:
+        E, H, posterior = self.embedding_size, self.hidden_size, [rnn_x.new_empty(0)] * 4
+        if self.posterior_net is not None:
             first = self.posterior_net[0]
             assert isinstance(first, nn.Linear)
-            E, H = self.embedding_size, self.hidden_size
             posterior = [*first.weight.tensor_split([E, E + H], 1), first.bias]
-        return FirstWeights(*posterior, rnn_x, rnn_z, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh)
+        of_x, of_h, of_memory, bias = posterior
+        return FirstWeights(of_x, of_h, of_memory, bias, rnn_x, rnn_z, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh)
 
     def rnn(self, x: Tensor, z: Tensor, state: State) -> State:
         """The state after x_t and z_t: the recurrence, Chung equation 7."""
@@ -294,7 +294,7 @@ class VRNNCell(nn.Module):
         return layer if isinstance(layer, Tensor) else layer[0]
 
 
-def emit(emission_net: nn.Module, context: Tensor, emission: Emission) -> Distribution:
+def emit(emission_net: nn.Module, context: Tensor, emission: Emission) -> Any:
     """The distribution of x that the emission's net makes of what it reads, `context` (..., C)."""
     raw = emission_net(context)
     return emission.distribution(torch.cat([raw, context], -1) if emission.reads_context else raw)

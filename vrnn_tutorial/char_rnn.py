@@ -1,6 +1,6 @@
 """CharRNN: the control without z (chapter 4)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -44,8 +44,8 @@ class CharRNN(nn.Module):
         self.configuration = c.as_dict()
         self.rnn_type, self.characters, self.dropout = c.rnn, c.characters, c.dropout
         self.hidden_size, self.num_layers, self.batch_first = c.hidden_size, c.num_layers, c.batch_first
-        H, E, L, seen = c.hidden_size, c.embedding_size, c.num_layers, c.hidden_size + c.emission.memory_size
-        self.emission_type = c.emission.bind(c.input_size, seen, E, H)
+        H, E, L, seen = c.hidden_size, c.embedding_size, c.num_layers, c.hidden_size + c.emission_type.memory_size
+        self.emission_type = c.emission_type.bind(c.input_size, seen, E, H)
         self.phi_x = InputFeatures(c.input_size, E, self.emission_type, c.depth)
         self.emission_net = net(seen, H, self.emission_type.size(c.input_size), c.depth)
         # nn.GRU warns of a dropout between layers that has no layer to stand before.
@@ -108,11 +108,11 @@ class CharRNN(nn.Module):
         hidden, after = self.layers(packed, state)
         hidden, _ = nn.utils.rnn.pad_packed_sequence(hidden, total_length=len(features))
         some = (lengths > 0)[None, :, None]
-        if isinstance(after, Tensor):
+        if isinstance(state, Tensor):
             return hidden, torch.where(some, after, state)
         return hidden, tuple(torch.where(some, *parts) for parts in zip(after, state, strict=True))
 
-    def emission(self, h: Tensor) -> Distribution:
+    def emission(self, h: Tensor) -> Any:
         """p(x_t | h_{t-1}). h: (..., H)."""
         return emit(self.emission_net, h, self.emission_type)
 

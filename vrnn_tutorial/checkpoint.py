@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .cell import VRNNCell
 from .char_rnn import CharRNN
@@ -28,7 +29,7 @@ def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: 
     ValueError, for a name that is neither in it nor among them.
     """
     classes = list(classes)
-    known = MODELS | {"VRNNCell": VRNNCell} | {found.__name__: found for found in classes}
+    known: dict[str, Any] = MODELS | {"VRNNCell": VRNNCell} | {found.__name__: found for found in classes}
     for wanted in (name, cell):
         if wanted not in known:
             raise UnknownClass(wanted)
@@ -49,7 +50,8 @@ def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None 
     model: also a compiled one. tensors: what else is to be kept, under names of its own. about: facts to keep beside
     the configuration, as JSON. Raises OSError if it cannot be written; a checkpoint that was there before stays.
     """
-    model, weights = _uncompiled(model), model.state_dict()
+    weights = model.state_dict()
+    model = _uncompiled(model)
     content = {WEIGHTS + name.replace("_orig_mod.", ""): tensor.contiguous() for name, tensor in weights.items()}
     metadata = {
         "format": FORMAT,
@@ -61,7 +63,14 @@ def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None 
     write_atomically(path, safetensors.torch.save(content | (tensors or {}), metadata))
 
 
-def _uncompiled(module: nn.Module):
+def classes_of(model) -> list[type]:
+    """The classes that a checkpoint of this model has to be loaded with."""
+    parts = (_uncompiled(model), _uncompiled(getattr(model, "cell", model)), model.emission_type)
+    emissions = [getattr(model.emission_type, "emission", model.emission_type)]
+    return [type(part) for part in (*parts, *emissions)]
+
+
+def _uncompiled(module: Any) -> Any:
     """What torch.compile has wrapped."""
     return getattr(module, "_orig_mod", module)
 

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .emissions import Emission, describe, emission_of
@@ -36,10 +36,11 @@ class RecurrentConfiguration:
     characters: int = 1
     depth: int = 1
     dropout: float = 0.0
+    emission_type: Emission = field(init=False, repr=False)
 
     def __post_init__(self):
         emission = emission_of(self.emission, self.characters)
-        object.__setattr__(self, "emission", emission)
+        object.__setattr__(self, "emission_type", emission)
         object.__setattr__(self, "characters", emission.characters)
         sizes = {f.name: getattr(self, f.name) for f in fields(self) if f.type is int}
         if min(sizes.values()) < 1 or not 0 <= self.dropout < 1:
@@ -50,7 +51,7 @@ class RecurrentConfiguration:
 
     def as_dict(self) -> dict:
         """The arguments as JSON; the constructor takes them back."""
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"emission": describe(self.emission)}
+        return _arguments(self)
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,22 @@ class VAEConfiguration:
     _: KW_ONLY
     emission: str | dict | Emission = "bernoulli"
     depth: int = 2
+    emission_type: Emission = field(init=False, repr=False)
 
     def __post_init__(self):
         emission = emission_of(self.emission)
         if emission.takes_codes:
             raise ValueError("a VAE's emission is bernoulli or gaussian: its x is a vector, not a code.")
-        object.__setattr__(self, "emission", emission.bind(self.input_size, self.latent_size, 0, self.hidden_size))
+        object.__setattr__(self, "emission_type", emission.bind(self.input_size, self.latent_size, 0, self.hidden_size))
 
     def as_dict(self) -> dict:
         """The arguments as JSON; the constructor takes them back."""
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"emission": describe(self.emission)}
+        return _arguments(self)
+
+
+def _arguments(configuration: RecurrentConfiguration | VAEConfiguration) -> dict:
+    arguments = {f.name: getattr(configuration, f.name) for f in fields(configuration) if f.init}
+    return arguments | {"emission": describe(configuration.emission_type)}
 
 
 def made_of(

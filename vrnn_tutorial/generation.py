@@ -65,12 +65,14 @@ def sample(
     generator = torch.Generator(weight.device)
     generator.seed() if seed is None else generator.manual_seed(seed)
     with torch.no_grad():
-        several = len(prime) if isinstance(prime, list | tuple) else None
-        found = {len(model.hidden(state))} if state is not None else set()
-        found |= {several} - {None} | {streams} - {None}
-        if len(found) > 1 or min(found, default=1) < 1:
-            raise ValueError(f"streams, primes and states must be equally many, at least 1, not {sorted(found)}.")
-        (B,) = found or {1}
+        counts: set[int] = set() if streams is None else {streams}
+        if state is not None:
+            counts.add(len(model.hidden(state)))
+        if isinstance(prime, list | tuple):
+            counts.add(len(prime))
+        if len(counts) > 1 or min(counts, default=1) < 1:
+            raise ValueError(f"streams, primes and states must be equally many, at least 1, not {sorted(counts)}.")
+        (B,) = counts or {1}
         state = model.zero_state(weight.new_empty(B, 0)) if state is None else state
         if prime is not None and len(prime):
             x, lengths = _side_by_side(model, prime, B)
@@ -97,7 +99,7 @@ def _stream(model, state, temperature, prior_temperature, generator, shift) -> I
         with torch.no_grad():
             drawn = model.draw(state, temperature, prior_temperature, generator=generator, shift=shift)
             state = model.advance(drawn.x, drawn.z, state)
-        yield Sampled(*drawn, state)
+        yield Sampled(drawn.x, drawn.z, drawn.emission, state)
 
 
 class Forecast(NamedTuple):

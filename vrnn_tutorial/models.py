@@ -1,9 +1,10 @@
 """What every model of sequences has in common: what generation, evaluation and training ask of it, and nothing else."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .emissions import Distribution, Emission
 
@@ -19,13 +20,37 @@ class Drawn(NamedTuple):
 class SequenceModel(Protocol):
     """A VRNN, a CharRNN, and whatever keeps this contract, which they document.
 
-    An nn.Module besides: its parameters, its modes and its state_dict are used.
+    An nn.Module besides.
     """
 
-    configuration: dict  # the arguments that make the model again
-    emission_type: Emission  # what its x is
-    latent_size: int  # Z; 0 for a model without z
-    batch_first: bool  # whether x is (B, T, ...) in place of (T, B, ...)
+    @property
+    def configuration(self) -> dict:
+        """The arguments that make the model again."""
+        ...
+
+    @property
+    def emission_type(self) -> Emission:
+        """What its x is."""
+        ...
+
+    @property
+    def latent_size(self) -> int:
+        """Z; 0 for a model without z."""
+        ...
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether x is (B, T, ...) in place of (T, B, ...)."""
+        ...
+
+    # Of every nn.Module:
+    training: bool
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    def eval(self) -> Any: ...
 
     def __call__(
         self,

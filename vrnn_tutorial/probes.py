@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .gaussian import DiagonalGaussian, standard_normal
-from .text import encode
+from .text import ASCII, encode
 from .vrnn import VRNN, without_padding
 
 
@@ -33,7 +33,7 @@ def trace(model: VRNN, text: str, *, draws: int = 10, seed: int = 0) -> Trace:
     """
     model, generator = copy.deepcopy(model).cpu().eval(), torch.Generator().manual_seed(seed)
     model.batch_first = False
-    codes = encode(text, vocabulary=model.emission_type.vocabulary)
+    codes = encode(text, model.emission_type.vocabulary or ASCII)
     out = model(codes[:, None].repeat(1, draws), generator=generator)
     before = torch.cat([torch.zeros_like(out.hidden[:1]), out.hidden[:-1]])
     logits, *_ = model.cell.emission(out.prior.sample(generator=generator), before)

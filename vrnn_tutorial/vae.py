@@ -1,6 +1,6 @@
 """The variational autoencoder (chapter 1)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +36,9 @@ class VAE(nn.Module):
     def __init__(self, c: VAEConfiguration):
         super().__init__()
         self.configuration = c.as_dict()
-        self.emission_type = c.emission
-        self.posterior_net = net(c.emission.reads(c.input_size), c.hidden_size, 2 * c.latent_size, c.depth)
-        self.emission_net = net(c.latent_size, c.hidden_size, c.emission.size(c.input_size), c.depth)
+        self.emission_type = c.emission_type
+        self.posterior_net = net(c.emission_type.reads(c.input_size), c.hidden_size, 2 * c.latent_size, c.depth)
+        self.emission_net = net(c.latent_size, c.hidden_size, c.emission_type.size(c.input_size), c.depth)
 
     def forward(self, x: Tensor, noise: Tensor | None = None, generator: torch.Generator | None = None) -> VAEOutput:
         """x: (B, D). noise: (B, Z), standard normal, drawn if not given. Raises ValueError for other values."""
@@ -54,6 +54,6 @@ class VAE(nn.Module):
         """q(z | x), the encoder. x: (..., D) gives parameters (..., Z)."""
         return from_raw(self.posterior_net(self.emission_type.inputs(x)))
 
-    def emission(self, z: Tensor) -> Distribution:
+    def emission(self, z: Tensor) -> Any:
         """p(x | z), the decoder. z: (..., Z) gives parameters (..., D)."""
         return self.emission_type.distribution(self.emission_net(z))

@@ -141,6 +141,10 @@ class Chained(_Codes, nn.Module):
     """
 
     reads_context = True
+    # Made by `bind`:
+    codes: int  # V
+    embedding: nn.Embedding
+    links: nn.ModuleList
 
     def __init__(self, characters: int = 2, vocabulary: str | None = None):
         super().__init__()
@@ -158,6 +162,7 @@ class Chained(_Codes, nn.Module):
 
     def bind(self, input_size: int, context_size: int, embedding_size: int, width: int) -> "Chained":
         bound = Chained(self.characters, self.vocabulary_of(input_size))
+        bound.codes = input_size
         bound.embedding = nn.Embedding(input_size, embedding_size)
         bound.links = nn.ModuleList(
             nn.Sequential(nn.Linear(context_size + i * embedding_size, width), nn.ELU(), nn.Linear(width, input_size))
@@ -167,5 +172,5 @@ class Chained(_Codes, nn.Module):
 
     def distribution(self, raw: Tensor) -> ChainedDistribution:
         """raw: (..., k V + C), the net's numbers and behind them what it read."""
-        logits, context = raw.tensor_split([self.characters * self.embedding.num_embeddings], -1)
+        logits, context = raw.tensor_split([self.characters * self.codes], -1)
         return ChainedDistribution(logits.unflatten(-1, (self.characters, -1)), context, self)
