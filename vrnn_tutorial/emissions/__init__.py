@@ -20,6 +20,7 @@ from .vectors import (
     GaussianMixture,
     GaussianMixtureDistribution,
     Scaled,
+    ScaledDistribution,
 )
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Pen",
     "PenDistribution",
     "Scaled",
+    "ScaledDistribution",
     "describe",
     "emission_of",
 ]
