@@ -1,9 +1,9 @@
 """Drawings: as strokes, as the steps that a pen takes, and as SVG.
 
-A stroke is a NumPy array (n, 2) of points x, y in units of a grid, x to the right and y downwards, joined by straight
-lines; a drawing is a list of strokes. As steps it is a float32 tensor (T, 5) with a row for each point: dx and dy from
-the point before (from 0, 0 for the first), then one-hot what the pen does behind it: it goes on, the stroke ends, the
-drawing ends.
+A stroke is an array (n, 2) of points x, y in units of a grid, x to the right and y downwards, joined by straight lines;
+a drawing is a list of strokes. As steps it is a float32 tensor (T, 5) with a row for each point: the offset in x and in
+y from the point before (from 0, 0 for the first), then one-hot what the pen does behind it: it goes on, the stroke
+ends, the drawing ends.
 """
 
 import re

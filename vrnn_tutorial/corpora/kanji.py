@@ -30,8 +30,9 @@ SAMPLES = 8
 class Kanji:
     """Drawings in three parts, each a list of float32 tensors (T_i, 5), in whole units of a grid of 109.
 
-    A row is a step of the pen: dx, dy, then one-hot: goes on, stroke ends, character ends. `drawing.to_strokes` makes
-    strokes of it. `characters` has for each part's name a string: its i-th character is what the i-th drawing shows.
+    A row is a step of the pen: `dx`, `dy`, then one-hot: goes on, stroke ends, character ends. `drawing.to_strokes`
+    gives a drawing's strokes. `characters` has a string for each part's name, whose i-th character the i-th drawing
+    shows.
     """
 
     train: list[Tensor]
@@ -129,7 +130,7 @@ def _part(group: str) -> str:
 
 
 def _packed(drawings: list[Tensor]) -> Tensor:
-    """The steps of all drawings, one below the other, as int8 (N, 3): dx, dy, pen."""
+    """The steps of all drawings, one below the other, as int8 (N, 3): `dx`, `dy`, pen."""
     steps = torch.cat(drawings)
     return torch.cat([steps[:, :2], steps[:, 2:].argmax(1, keepdim=True)], 1).to(torch.int8)
 
