@@ -263,6 +263,11 @@ def test_a_canvas_is_simplified_and_rounded_and_what_coincides_goes():
     assert equal(to_grid(drawn), [[(0, 0), (10, 0), (10, 7)], [(3, 3)], [(7, 7)]])
 
 
+@pytest.mark.parametrize(("bend", "middle"), [(1.39, []), (1.41, [(5, 1)])])
+def test_a_canvas_is_simplified_at_one_before_it_is_rounded(bend, middle):
+    assert equal(to_grid([[(0, 0.4), (5, bend), (10, 0.4)]]), [[(0, 0), *middle, (10, 0)]])
+
+
 def test_what_coincides_goes_only_where_it_follows():
     assert equal(to_grid([[(0, 0), (5, 5), (0, 0)]]), [[(0, 0), (5, 5), (0, 0)]])
     assert equal(to_grid([[(0, 0), (4, 0.4), (4, 2.4)], [(4, 2)]]), [[(0, 0), (4, 0), (4, 2)], [(4, 2)]])

