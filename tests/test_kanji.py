@@ -215,16 +215,6 @@ def test_the_drawings_are_built_from_the_wheel_that_pip_fetches(wheel_of, pip_fi
     assert len(said) == 2 and "fetching drawings==1.0" in said[0] and "built" in said[1]
 
 
-def test_without_network_one_sentence_and_nothing_changed(wheel_of, pip_finds, tmp_path):
-    wheel_of(FILES)
-    pip_finds(tmp_path)
-    (tmp_path / "kanji.safetensors").write_text("half")
-    with pytest.raises(ConnectionError, match=r"could not fetch drawings==1\.0 .*network, once$") as error:
-        kanji(tmp_path)
-    assert "\n" not in str(error.value)
-    assert (tmp_path / "kanji.safetensors").read_text() == "half"
-
-
 def test_what_is_built_is_only_read_the_second_time(wheel_of, tmp_path, monkeypatch, capsys):
     wheel_of(FILES)
     kanji(tmp_path / "new")
@@ -238,12 +228,22 @@ def test_what_is_built_is_only_read_the_second_time(wheel_of, tmp_path, monkeypa
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("damaged", [CONTENT[:-1], CONTENT[:-1] + b"\7", b""], ids=["cut off", "changed", "empty"])
+@pytest.mark.parametrize("damaged", [CONTENT[:-1] + b"\1", CONTENT[:-1], b""], ids=["changed", "cut off", "empty"])
 def test_a_damaged_file_is_built_again(wheel_of, tmp_path, damaged):
     wheel_of(FILES)
     (tmp_path / "kanji.safetensors").write_bytes(damaged)
     assert kanji(tmp_path).characters["test"] == "十"
     assert (tmp_path / "kanji.safetensors").read_bytes() == CONTENT
+
+
+def test_without_network_one_sentence_and_nothing_changed(wheel_of, pip_finds, tmp_path):
+    wheel_of(FILES)
+    pip_finds(tmp_path)
+    (tmp_path / "kanji.safetensors").write_text("half")
+    with pytest.raises(ConnectionError, match=r"could not fetch drawings==1\.0 .*network, once$") as error:
+        kanji(tmp_path)
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "kanji.safetensors").read_text() == "half"
 
 
 @pytest.mark.parametrize(
