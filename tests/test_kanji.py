@@ -58,8 +58,8 @@ def test_the_file_is_the_recorded_one_and_names_whose_it_is(corpus):
 
 
 def test_the_characters_are_those_of_both_levels_once_each(drawings):
-    assert sorted(drawings) == sorted(recipe.jis())
-    first, second = recipe.jis()[:2965], recipe.jis()[2965:]
+    assert sorted(drawings) == sorted(recipe._jis())
+    first, second = recipe._jis()[:2965], recipe._jis()[2965:]
     assert (first[0], first[-1], second[0], second[-1], len(second)) == ("亜", "腕", "弌", "熙", 3390)
 
 
@@ -183,7 +183,7 @@ def wheel_of(tmp_path, monkeypatch):
         recipes.mkdir()
         (recipes / "sources.json").write_text(json.dumps({"kanji": source}))
         monkeypatch.setattr(recipe, "FOLDER", recipes)
-        monkeypatch.setattr(recipe, "jis", lambda: "十寸一九")
+        monkeypatch.setattr(recipe, "_jis", lambda: "十寸一九")
         monkeypatch.setattr(recipe, "fetch_wheel", lambda requirement, recorded, folder: wheel)
         return wheel
 
@@ -298,6 +298,6 @@ def test_points_lie_evenly_along_a_stroke_with_a_corner():
 
 
 def test_the_part_follows_from_the_hash_of_the_groups_name_alone():
-    for name in recipe.jis()[:500]:
+    for name in recipe._jis()[:500]:
         place = int.from_bytes(hashlib.sha256(name.encode()).digest()) / 2**256
         assert recipe._part(name) == ("train" if place < 0.8 else "validation" if place < 0.9 else "test")

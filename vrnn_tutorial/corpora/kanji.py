@@ -21,7 +21,8 @@ from .wheels import fetch_wheel
 PARTS = {"train": 0.8, "validation": 0.9, "test": 1.0}
 """Where each part ends when the groups are spread evenly between 0 and 1."""
 NEAR = 6.5
-"""Root mean square distance, in units of the grid, below which two drawings count as the same one."""
+"""Root mean square distance, in units of the grid, below which two drawings count as the same one; no pair lies
+within 0.02 of it, so that no rounding decides."""
 SAMPLES = 8
 """Points of each stroke at which two drawings are compared."""
 
@@ -64,7 +65,7 @@ def kanji(folder: Path | None = None) -> Kanji:
     return Kanji(**{part: _unpacked(tensors[part]) for part in PARTS}, characters=characters)
 
 
-def jis() -> str:
+def _jis() -> str:
     """The characters of levels 1 and 2 in the order of JIS X 0208, its rows 16 to 84, as Python's euc_jp has them."""
     codes = (bytes([row, column]) for row in range(0xB0, 0xF5) for column in range(0xA1, 0xFF))
     return "".join(code.decode("euc_jp", errors="ignore") for code in codes)
@@ -72,7 +73,7 @@ def jis() -> str:
 
 def _build(wheel: Path, source: dict) -> bytes:
     with zipfile.ZipFile(wheel) as archive:
-        drawings = {character: _drawing(archive, character) for character in jis()}
+        drawings = {character: _drawing(archive, character) for character in _jis()}
     members = {part: "" for part in PARTS}
     for character, group in _groups(drawings).items():
         members[_part(group)] += character
@@ -85,7 +86,7 @@ def _build(wheel: Path, source: dict) -> bytes:
 
 
 def _drawing(archive: zipfile.ZipFile, character: str) -> list[np.ndarray]:
-    # Variants, whose names go on behind the code, are left out: nearly all are the same drawing, moved a little.
+    # Variants, whose names go on behind the code, are left out: most are the same drawing, moved a little.
     name = f"kanji/{ord(character):05x}.svg"
     try:
         return to_grid(read_svg(archive.read(name)))
