@@ -260,6 +260,15 @@ def test_resume_goes_on_as_if_there_had_been_no_pause(batching, text, tmp_path, 
         assert weights(parts / f"{name}.safetensors") == weights(whole / f"{name}.safetensors")
 
 
+def test_a_run_with_a_cosine_can_be_given_more_updates(text, tmp_path):
+    """Whose cosine is another one, and falls more slowly."""
+    options = ["train", "--text", text, *TINY, "--out", tmp_path / "run", "--cosine"]
+    assert run(*options, "--updates", 2) == run(*options, "--updates", 4, "--resume") == 0
+    assert [entry["learning_rate"] for entry in history(tmp_path / "run")["learning_rates"]] == [
+        f"Cosine(peak=0.001, updates={updates}, warmup=100)" for updates in (2, 4)
+    ]
+
+
 @pytest.mark.parametrize(
     ("other", "named"),
     [
@@ -267,7 +276,7 @@ def test_resume_goes_on_as_if_there_had_been_no_pause(batching, text, tmp_path, 
         ("--model charrnn", "model"),
         ("--batching streams", "corpus"),
         ("--length 9", "corpus"),
-        ("--learning-rate 0.1", "learning_rate"),
+        ("--kl-weight 0.5", "kl_weight"),
         ("--seed 1", "seed"),
     ],
 )

@@ -425,17 +425,17 @@ def test_a_batch_that_is_not_finite_stops_training_before_the_step(tmp_path, qui
     assert learned(tmp_path / "run") == learned(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("rate", [math.inf, math.nan, 1e30])
-def test_a_learning_rate_that_destroys_the_model_is_not_saved(rate, tmp_path, quiet_disk):
-    with pytest.raises(FloatingPointError):
-        run(
-            vector_model(),
-            vectors(),
-            5,
-            out=tmp_path,
-            learning_rate=lambda n: rate if n == 2 else 0.001,
-            evaluate_every=2,
-        )
+@pytest.mark.parametrize("rate", [math.inf, math.nan, -0.1, None, 1e30])
+def test_a_learning_rate_that_would_destroy_the_model_is_not_saved(rate, tmp_path, quiet_disk):
+    """What is no rate is refused before the step, what is too large found after it."""
+    options = {"out": tmp_path, "learning_rate": lambda n: rate if n == 2 else 0.001, "evaluate_every": 2}
+    told = (
+        "update 4: not finite"
+        if rate == 1e30
+        else f"learning_rate after 2 updates must be a .* zero or more, not {rate}"
+    )
+    with pytest.raises(FloatingPointError if rate == 1e30 else ValueError, match=told):
+        run(vector_model(), vectors(), 5, **options)
     model = load_checkpoint(tmp_path / "last.safetensors")
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     assert len(history(tmp_path)["reconstruction"]) == 2

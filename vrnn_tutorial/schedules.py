@@ -7,6 +7,24 @@ from dataclasses import dataclass
 Schedule = float | Callable[[int], float]
 
 
+def value_at(name: str, schedule: Schedule, updates: int) -> float:
+    """What a schedule gives after so many updates. Raises ValueError unless it is a finite number, zero or more."""
+    if callable(schedule):
+        return non_negative(f"{name} after {updates} updates", schedule(updates))
+    return non_negative(name, schedule)
+
+
+def non_negative(name: str, value) -> float:
+    """The value as a float. Raises ValueError unless it is a finite number, zero or more."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{name} must be a finite number, zero or more, not {value}.")
+    return number
+
+
 @dataclass(frozen=True)
 class Ramp:
     """A function of the update: from `start` to `stop` over the first `updates` updates, then `stop`.

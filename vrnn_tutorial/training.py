@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from .checkpoint import Model
 from .evaluation import Evaluation, evaluate
 from .generation import generate
 from .run import Record, Run
-from .schedules import Schedule
+from .schedules import Schedule, value_at
 
 
 def train(
@@ -54,7 +53,9 @@ def train(
 
     out: a folder for `history.json`, `last.safetensors`, `best.safetensors` (by validation) and a checkpoint for each
     update in `keep`; all are written whole or not at all, when validation is taken, and when the loop ends or is left.
-    resume: go on with the run in `out`, if there is one, with the very losses that it would have had.
+    resume: go on with the run in `out`, if there is one. It may have another learning rate from there on; all else must
+    be as it was: KL weight and free bits in the updates done, and the data, of which a hash is kept (of a corpus that
+    is none of ours, of its first batch). With our corpora, the losses are the very ones that it would have had.
 
     Raises ValueError for settings that make no run or differ from those of the run resumed, or for a run that was
     pruned; FileExistsError if `out` holds a run and resume is not asked for; FloatingPointError if a loss or gradient
@@ -77,28 +78,25 @@ def train(
         "evaluate_every": evaluate_every,
         "seed": seed,
     }
-    run = Run(model.to(device), settings, weight_decay, None if out is None else Path(out), resume)
+    run = Run(model.to(device), settings, None if out is None else Path(out), resume)
     if validation is None:
         validation = getattr(corpus, "validation", None)
-    schedules = [
-        value if callable(value) else lambda _, value=value: value for value in (learning_rate, kl_weight, free_bits)
-    ]
-    return _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, set(keep), device, progress)
+    return _loop(run, settings, updates, validation, set(keep), device, progress)
 
 
-def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, keep, device, progress):
-    model, optimizer = run.model, run.optimizer
-    seed, word_dropout = run.settings["seed"], run.settings["word_dropout"]
+def _loop(run: Run, settings: dict, updates: int, validation: Tensor | None, keep: set[int], device, progress):
+    model, optimizer, corpus = run.model, run.optimizer, settings["corpus"]
+    seed, word_dropout = settings["seed"], settings["word_dropout"]
     carries_state = getattr(corpus, "carries_state", False)
-    batches = islice(_again_and_again(corpus), run.update, None)
+    batches = _batches(corpus, run)
 
     def due():
-        return run.update % evaluate_every == 0 or run.update == updates or run.update in keep
+        return run.update % settings["evaluate_every"] == 0 or run.update == updates or run.update in keep
 
     try:
         # At the start; or where a run was left between a step and its validation.
         if due() and not run.validated:
-            evaluation, text = _examine(run, validation, keep)
+            evaluation, text = _examine(run, validation, keep, seed)
             run.save()
             if run.update and evaluation is not None:
                 yield Record._make((run.update, *run.losses, math.nan, evaluation, text))
@@ -110,7 +108,9 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                 if x is None:
                     raise ValueError(f"the corpus gave no batch for update {run.update + 1}.")
                 x = x.to(device)
-                rate, kl_weight, free_bits = (schedule(run.update) for schedule in schedules)
+                rate, kl_weight, free_bits = (
+                    value_at(name, settings[name], run.update) for name in ("learning_rate", "kl_weight", "free_bits")
+                )
                 model.train()
                 with _seeded(seed, run.update, x.device):
                     heard = (
@@ -121,7 +121,7 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                     result = model(x, run.state if carries_state else None, **heard)
                 optimizer.zero_grad()
                 bounds.loss(result, kl_weight, free_bits).backward()
-                norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()
+                norm = nn.utils.clip_grad_norm_(model.parameters(), settings["clip"]).item()
                 losses = result.reconstruction.mean().item(), result.kl.mean().item()
                 if not all(map(math.isfinite, (*losses, norm, rate))):
                     raise FloatingPointError(
@@ -137,7 +137,7 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                     run.step_done(state, (*losses, norm), seconds, time.process_time() - processor)
                 evaluation = text = None
                 if due():
-                    evaluation, text = _examine(run, validation, keep)
+                    evaluation, text = _examine(run, validation, keep, seed)
                     run.save()
                 speed = (x if x.dtype == torch.int64 else x[..., 0]).numel() / seconds
                 bar.set_postfix_str(f"{losses[0]:.3f} + KL {losses[1]:.3f} nats, {speed:,.0f} characters/s", False)
@@ -151,19 +151,28 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
         raise
 
 
-def _examine(run: Run, validation: Tensor | None, keep: set[int]) -> tuple[Evaluation | None, str | None]:
+def _examine(run: Run, validation: Tensor | None, keep: set[int], seed: int) -> tuple[Evaluation | None, str | None]:
     """Validation ELBO and a sample of the weights as they are, which are kept if they are the best or asked for."""
     if run.update in keep:
         run.keep()
     if validation is None or not len(validation):
         return None, None
-    seed = run.settings["seed"]
     streams = min(16, max(len(validation) // 1000, 1)) if validation.dim() == 1 else 1
     evaluation = evaluate(run.model, validation, draws=1, streams=streams, seed=seed)
     takes_codes = validation.dtype == torch.int64
     text = "".join(generate(run.model, length=200, seed=seed)) if takes_codes else None
     run.validation_done(evaluation, text)
     return evaluation, text
+
+
+def _batches(corpus, run: Run):
+    """The run's batches from its next update on; the first of all is looked at in any case."""
+    updates = run.update
+    for number, x in enumerate(_again_and_again(corpus)):
+        if number == 0:
+            run.check_data(x)
+        if number >= updates:
+            yield x
 
 
 def _again_and_again(corpus):
