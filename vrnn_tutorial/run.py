@@ -115,19 +115,13 @@ class Run:
 
     def validation_done(self, evaluation: Evaluation, sample: str | None) -> None:
         """Keeps the weights if they are the best. The history hears of it last: what it tells has been done."""
-        best = min((entry["loss"] for entry in self.history["validation"]), default=math.inf)
-        if evaluation.loss < best:
+        losses = (entry["loss"] for entry in self.history["validation"])
+        if -math.inf < evaluation.loss < min((loss for loss in losses if loss is not None), default=math.inf):
             self._save_weights("best")
         self.saved = None
-        self.history["validation"].append(
-            {
-                "update": self.update,
-                "loss": evaluation.loss,
-                "kl": evaluation.kl,
-                "reconstruction": evaluation.reconstruction,
-                "sample": sample,
-            }
-        )
+        figures = {name: getattr(evaluation, name) for name in ("loss", "kl", "reconstruction")}
+        figures = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        self.history["validation"].append({"update": self.update, **figures, "sample": sample})
 
     def save(self) -> None:
         """History first: a history that is ahead of `last` is cut back to it, one behind could not be mended."""
@@ -204,7 +198,10 @@ def read_records(out: Path) -> list[Record]:
     history = _read_history(out, about["update"])
     losses = torch.tensor([history[name] for name in LOSSES], dtype=next(model.parameters()).dtype)  # from nine digits
     taken = {
-        entry["update"]: (Evaluation(entry["reconstruction"], entry["kl"], 0.0, math.nan), entry["sample"])
+        entry["update"]: (
+            Evaluation(*(math.nan if entry[name] is None else entry[name] for name in LOSSES[:2]), 0.0, math.nan),
+            entry["sample"],
+        )
         for entry in history["validation"]
     }
     return [
@@ -224,7 +221,7 @@ def _history(out: Path) -> dict:
     try:
         # Older runs call a ramp by its former name, and do not tell of all that is told today.
         text = (out / "history.json").read_text().replace('"Linear(', '"Ramp(')
-        history = json.loads(text)
+        history = json.loads(text, parse_constant=lambda _: None)  # they had bare NaN and Infinity, too
         rates = [{"from": 0, "learning_rate": history["learning_rate"]}]
         return {"word_dropout": 0.0, "data": None, "learning_rates": rates, **history}
     except (OSError, ValueError, KeyError) as error:
@@ -242,7 +239,7 @@ def _read_history(out: Path, update: int) -> dict:
 
 
 def _leaves(state) -> list[Tensor]:
-    """The tensors of a state, which may be one, or a tuple of states."""
+    """The tensors of a state, which may be one, or several states."""
     if state is None:
         return []
     return [state] if isinstance(state, Tensor) else [leaf for part in state for leaf in _leaves(part)]
@@ -293,11 +290,11 @@ def _command() -> str | None:
 
 
 def _to_json(history: dict) -> str:
-    """One line per entry. Nine digits give a float32 back exactly."""
+    """One line per entry. Nine digits give a float32 back exactly; JSON has no number that is not finite."""
 
     def brief(value):
         if isinstance(value, float):
-            return float(f"{value:.9g}")
+            return float(f"{value:.9g}") if math.isfinite(value) else None
         if isinstance(value, dict):
             return {key: brief(v) for key, v in value.items()}
         return [brief(v) for v in value] if isinstance(value, list) else value

@@ -2,9 +2,11 @@
 
 import contextlib
 import math
+import operator
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from .checkpoint import Model
 from .evaluation import Evaluation, evaluate
 from .generation import generate
 from .run import Record, Run
-from .schedules import Schedule, value_at
+from .schedules import Schedule, non_negative, value_at
 
 
 def train(
@@ -34,54 +36,95 @@ def train(
     validation: Tensor | None = None,
     evaluate_every: int = 100,
     keep: Iterable[int] = (),
-    out: Path | None = None,
+    out: Path | str | None = None,
     resume: bool = False,
     seed: int = 0,
     device: str = "cpu",
     progress: bool = True,
 ) -> Iterator[Record]:
-    """Trains `model` in place, one record per update; leaving the loop early keeps what was learned.
+    """Trains `model` in place, one record per update; nothing happens until the records are iterated over.
 
-    corpus: any iterable of x that the model reads, gone through again and again; a Corpus gives the source's random
-    windows of 64 x 300. If it says `carries_state`, the state at the end of a batch, detached, starts the next.
-    Adam (with decoupled weight decay, arXiv 1711.05101, if any) on the mean loss per time step. learning_rate,
-    kl_weight and free_bits (see bounds.loss) are numbers or functions of the updates done; the gradient's norm is
-    clipped to `clip` before each step. word_dropout: share of the characters that the recurrence reads as code 0, NUL,
-    which no text holds (Bowman et al. 2015, arXiv 1511.06349, section 3.1). As there, the encoder sees x_t itself all
-    the while, so that z_t may tell h_t of it. validation: held-out text (the corpus' own by default), scored every
-    `evaluate_every` updates and at the last.
+    Adam on the mean loss per time step (see bounds.loss), its gradient clipped. Leaving the loop early keeps what was
+    learned. Noise and dropout depend on `seed` and the update alone; torch's generator is left as it was.
 
-    out: a folder for `history.json`, `last.safetensors`, `best.safetensors` (by validation) and a checkpoint for each
-    update in `keep`; all are written whole or not at all, when validation is taken, and when the loop ends or is left.
-    resume: go on with the run in `out`, if there is one. It may have another learning rate from there on; all else must
-    be as it was: KL weight and free bits in the updates done, and the data, of which a hash is kept (of a corpus that
-    is none of ours, of its first batch). With our corpora, the losses are the very ones that it would have had.
+    Args:
+        model: in training mode from then on.
+        corpus: any iterable of x that the model reads, gone through again and again; a Corpus gives the source's random
+            windows of 64 x 300. If it says `carries_state`, the state at the end of a batch, detached, starts the next.
+        updates: steps in all, those of a run that is resumed among them.
+        learning_rate, kl_weight, free_bits: numbers, or functions of the updates done that give them.
+        word_dropout: share of the characters that the recurrence reads as code 0, NUL, which no text holds (Bowman et
+            al. 2015, arXiv 1511.06349, section 3.1). As there, the encoder sees x_t itself all the while, so that z_t
+            may tell h_t of it.
+        weight_decay: decoupled from the gradient (arXiv 1711.05101).
+        clip: largest norm of the gradient; infinity for any.
+        validation: held-out text, the corpus' own by default, or sequences as the model reads them; scored every
+            `evaluate_every` updates, at the first and at the last.
+        keep: updates whose weights are kept in checkpoints of their own.
+        out: a folder for `history.json`, `last.safetensors`, `best.safetensors` (by validation) and those of `keep`. All
+            are written whole or not at all, when validation is taken, and when the loop ends or is left.
+        resume: go on with the run in `out`, if there is one. It may have another learning rate from there on; all else
+            must be as it was: KL weight and free bits in the updates done, and the data, of which a hash is kept (of a
+            corpus that is none of ours, of its first batch). With our corpora, the losses are the very ones that it
+            would have had.
+        seed: of noise, dropout, validation and samples.
+        device: to which the model is moved. progress: whether to show a bar.
 
-    Raises ValueError for settings that make no run or differ from those of the run resumed, or for a run that was
-    pruned; FileExistsError if `out` holds a run and resume is not asked for; FloatingPointError if a loss or gradient
-    is not finite (files stay as last saved); OSError if a file cannot be written.
+    Returns:
+        An iterator of records, one for each update that is still to be done.
+
+    Raises:
+        ValueError: at the call for settings that make no run, for a run in `out` that was made with others, and for one
+            that was pruned; later for a schedule that gives no such number, and a corpus without a batch.
+        FileExistsError: if `out` holds a run, and resume is not asked for.
+        FloatingPointError: if a loss or gradient is not finite; files stay as last saved.
+        OSError: if a file cannot be written.
+
+    Warns:
+        RuntimeWarning: if the loss on validation is not finite.
     """
-    if updates < 1 or evaluate_every < 1 or not clip > 0:
-        raise ValueError(f"updates, evaluate_every and clip must be positive: {updates}, {evaluate_every}, {clip}.")
+    updates, evaluate_every = _whole("updates", updates, 1), _whole("evaluate_every", evaluate_every, 1)
+    kept = {_whole("keep", update, 0) for update in keep}
+    seed = _whole("seed", seed, -(2**63), 2**64 - 1)  # torch's bounds
+    if not clip > 0:
+        raise ValueError(f"clip must be a positive number, not {clip}.")
     if not 0 <= word_dropout <= 1 or (word_dropout and model.configuration["emission"] != "categorical"):
         raise ValueError(f"word_dropout={word_dropout}: a share from 0 to 1, of characters and not of vectors.")
+    if out == "":
+        raise ValueError("out names no folder; None keeps nothing.")
     settings = {
         "model": type(model).__name__,
         "configuration": model.configuration,
         "corpus": corpus,
-        "learning_rate": learning_rate,
-        "kl_weight": kl_weight,
-        "free_bits": free_bits,
-        "word_dropout": word_dropout,
-        "weight_decay": weight_decay,
-        "clip": clip,
+        "learning_rate": _schedule("learning_rate", learning_rate),
+        "kl_weight": _schedule("kl_weight", kl_weight),
+        "free_bits": _schedule("free_bits", free_bits),
+        "word_dropout": float(word_dropout),
+        "weight_decay": non_negative("weight_decay", weight_decay),
+        "clip": float(clip),
         "evaluate_every": evaluate_every,
         "seed": seed,
     }
     run = Run(model.to(device), settings, None if out is None else Path(out), resume)
     if validation is None:
         validation = getattr(corpus, "validation", None)
-    return _loop(run, settings, updates, validation, set(keep), device, progress)
+    return _loop(run, settings, updates, validation, kept, device, progress)
+
+
+def _whole(name: str, value, least: int, most: float = math.inf) -> int:
+    """The value as an int, which NumPy's are not. Raises ValueError unless it is a whole number within these bounds."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, not {value}.") from None
+    if not least <= number <= most:
+        bounds = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise ValueError(f"{name} must be {bounds}, not {value}.")
+    return number
+
+
+def _schedule(name: str, value: Schedule) -> Schedule:
+    return value if callable(value) else non_negative(name, value)
 
 
 def _loop(run: Run, settings: dict, updates: int, validation: Tensor | None, keep: set[int], device, progress):
@@ -123,9 +166,10 @@ def _loop(run: Run, settings: dict, updates: int, validation: Tensor | None, kee
                 bounds.loss(result, kl_weight, free_bits).backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), settings["clip"]).item()
                 losses = result.reconstruction.mean().item(), result.kl.mean().item()
-                if not all(map(math.isfinite, (*losses, norm, rate))):
+                if not all(map(math.isfinite, (*losses, norm))):
                     raise FloatingPointError(
                         f"update {run.update + 1}: not finite: losses {losses}, gradient {norm}, rate {rate}; "
+                        f"{_far_from_zero(x)}"
                         f"training stopped, {'files keep' if run.out else 'the model keeps'} the last good weights."
                     )
                 with _uninterrupted():
@@ -162,6 +206,14 @@ def _examine(run: Run, validation: Tensor | None, keep: set[int], seed: int) -> 
     takes_codes = validation.dtype == torch.int64
     text = "".join(generate(run.model, length=200, seed=seed)) if takes_codes else None
     run.validation_done(evaluation, text)
+    if not math.isfinite(evaluation.loss):
+        warnings.warn(
+            f"update {run.update}: the loss on validation is not finite (reconstruction {evaluation.reconstruction}, "
+            f"KL {evaluation.kl}), and these weights cannot be the best; look for such values in the validation data, "
+            "or train at a lower learning rate.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     return evaluation, text
 
 
@@ -183,6 +235,14 @@ def _again_and_again(corpus):
         for x in corpus:
             found = True
             yield x
+
+
+def _far_from_zero(x: Tensor) -> str:
+    """What is to be said of the values of x, if they are what made a loss overflow."""
+    real = x[x.isfinite()] if x.is_floating_point() else x[:0]
+    if not real.numel() or real.abs().max() <= 10:  # more deviations than data that were standardised have
+        return ""
+    return f"x lies between {real.min():.4g} and {real.max():.4g}: standardise it, to mean 0 and deviation 1; "
 
 
 def _detach(state):
