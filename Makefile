@@ -13,7 +13,7 @@ NOTEBOOKS ?= $(wildcard notebooks/[0-9]*.ipynb notebooks/solutions/[0-9]*.ipynb)
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-CORPUS := data/shakespeare.txt
+CORPUS := $(or $(VRNN_TUTORIAL_DATA),data)/shakespeare.txt
 
 # A file is tested by one process from its first test to its last, one such process on each core; only the runs of
 # whole chapters are dealt out one by one (tests/conftest.py).

@@ -2,13 +2,14 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from vrnn_tutorial.batches import ContiguousStreams, RandomWindows
+from vrnn_tutorial.batches import ContiguousStreams, RandomWindows, Sequences
 from vrnn_tutorial.text import Corpus
 
 exact = {"rtol": 0, "atol": 0}
@@ -85,7 +86,7 @@ def test_characters_per_step_only_fold_the_same_text(batches):
 
 
 def test_only_streams_carry_state():
-    assert RandomWindows.carries_state is Corpus.carries_state is False
+    assert RandomWindows.carries_state is Corpus.carries_state is Sequences.carries_state is False
     assert ContiguousStreams.carries_state is True
 
 
@@ -97,3 +98,104 @@ def test_impossible_sizes_are_refused(batches):
     for name in ("batch_size", "length", "characters"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
             batches(counting(100), **{name: 0})
+
+
+# Sequences of unequal length
+
+
+def told_apart(*lengths: int) -> list[torch.Tensor]:
+    """Sequences of these lengths, the i-th of which (from 1) holds nothing but i."""
+    return [torch.full((length,), i) for i, length in enumerate(lengths, 1)]
+
+
+def members(x, lengths) -> list[int]:
+    """Which of `told_apart` stand in a batch; each is whole, and has nothing but zeros behind it."""
+    for column, length in zip(x.T, lengths.tolist(), strict=True):
+        assert (column[:length] == column[0]).all() and not column[length:].any()
+    return x[0].tolist()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 5))
+def test_each_pass_has_every_sequence_once_and_no_small_batch_at_its_end(lengths, batch_size):
+    sequences = Sequences(told_apart(*lengths), batch_size)
+    batches = take(sequences, 2 * -(-len(lengths) // batch_size))
+    for one_pass in (batches[: len(batches) // 2], batches[len(batches) // 2 :]):
+        found = {i: n for x, n_ in one_pass for i, n in zip(members(x, n_), n_.tolist(), strict=True)}
+        assert found == dict(enumerate(lengths, 1))
+        sizes = [x.shape[1] for x, _ in one_pass]
+        assert max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
+        assert all(len(x) == n.max() and x.dtype == n.dtype == torch.int64 for x, n in one_pass)
+
+
+def test_every_pass_is_shuffled_anew_in_its_batches_and_in_their_order():
+    sequences = Sequences(told_apart(*range(40, 80)), 8)
+    passes = [[frozenset(members(*batch)) for batch in take(sequences, 20)[i : i + 5]] for i in (0, 5, 10, 15)]
+    assert len({frozenset(one) for one in passes}) == 4
+    longest = [max(range(5), key=lambda i, one=one: max(one[i])) for one in passes]
+    assert len(set(longest)) > 1
+
+
+def test_sequences_are_fixed_by_the_seed():
+    def first(seed):
+        return [members(*batch) for batch in take(Sequences(told_apart(*range(1, 30)), 4, seed=seed), 20)]
+
+    sequences = Sequences(told_apart(*range(1, 30)), 4, seed=3)
+    assert first(3) == first(3) != first(4)
+    iterator = iter(sequences)
+    next(iterator)
+    assert members(*next(iter(sequences))) == first(3)[0]  # each iter() starts afresh
+    assert members(*next(iterator)) == first(3)[1]  # and disturbs no other
+    torch.manual_seed(0)
+    assert [members(*batch) for batch in take(sequences, 20)] == first(3)
+    assert Sequences(told_apart(1)).seed == 0 and first(0) != first(3)
+
+
+def test_little_of_a_batch_is_padding():
+    lengths = torch.randint(24, 161, (2000,), generator=torch.Generator().manual_seed(0))
+    batches = take(Sequences(told_apart(*lengths.tolist())), 32)
+    read = sum(x.numel() for x, _ in batches)
+    assert all(x.shape[1] in (62, 63) for x, _ in batches)  # 2000 in the 32 batches that 64 at most make necessary
+    # Unsorted, it would be four tenths; sorted, at least what lies between neighbours; and a tenth is stretched.
+    assert 0.02 < 1 - lengths.sum() / read < 0.08
+
+
+def test_arrays_and_vectors_are_taken_and_kept_as_they_are():
+    (x, lengths), *_ = take(Sequences([np.ones((2, 3)), np.ones((4, 3))]), 1)
+    assert x.dtype == torch.float64 and x.shape == (4, 2, 3)
+    assert x.sum((0, 2)).tolist() == [3 * n for n in lengths.tolist()] and sorted(lengths.tolist()) == [2, 4]
+
+
+def test_sequences_of_no_steps_are_left_out():
+    batches = take(Sequences(told_apart(0, 3, 0, 0, 2, 0), 2), 3)
+    assert [sorted(members(*batch)) for batch in batches] == [[2, 5]] * 3
+
+
+def test_held_out_sequences_are_kept_as_x_and_lengths_even_a_single_one():
+    assert Sequences(told_apart(3)).validation is None
+    for held_out in ([torch.ones(4, 2)], [np.ones((4, 2), dtype=np.float32), torch.ones(1, 2), torch.ones(0, 2)]):
+        x, lengths = Sequences([torch.zeros(3, 2)], validation=held_out).validation
+        assert lengths.tolist() == [4, 1, 0][: len(held_out)] and x.shape == (4, len(held_out), 2)
+        assert x.sum((0, 2)).tolist() == [8, 2, 0][: len(held_out)]
+
+
+def test_batch_first_holds_for_batches_and_for_what_is_held_out():
+    sequences = Sequences([torch.ones(3, 2)] * 5, 5, validation=[torch.ones(4, 2)] * 6, batch_first=True)
+    assert next(iter(sequences))[0].shape == (5, 3, 2) and sequences.validation[0].shape == (6, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (dict(sequences=[]), r"none has \(sequences given: 0\)"),
+        (dict(sequences=told_apart(0, 0)), r"none has \(sequences given: 2\)"),
+        (dict(sequences=[torch.zeros(3, 2), torch.zeros(3, 1)]), r"alike .*\(T, 1\) and .*\(T, 2\)"),
+        (dict(sequences=[torch.zeros(3), torch.zeros(3).long()]), r"alike .*float32 \(T\) and torch.int64 \(T\)"),
+        (dict(sequences=told_apart(3), validation=[torch.zeros(3)]), r"alike .*float32 \(T\) and torch.int64 \(T\)"),
+        (dict(sequences=told_apart(3), validation=told_apart(0)), r"none has \(sequences given: 1\)"),
+        (dict(sequences=told_apart(3), batch_size=0), "batch_size must be at least 1, not 0"),
+    ],
+)
+def test_sequences_that_make_no_corpus_are_refused(arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Sequences(**arguments)

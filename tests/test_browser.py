@@ -30,7 +30,7 @@ from store import PICTURES
 from vrnn_tutorial import VRNN, VRNNCell, generate, load_checkpoint
 from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.corpora.shakespeare import shakespeare
-from vrnn_tutorial.files import FOLDER
+from vrnn_tutorial.files import BEST, FOLDER
 from vrnn_tutorial.plots import ORANGE
 from vrnn_tutorial.text import decode
 
@@ -237,7 +237,8 @@ class TestChapter4(Pictures):
 
 class TestChapter5(Chapter):
     chapter = "05_generation.ipynb"
-    columns = ("best", "charrnn-same-width")  # the checkpoints that are chosen at first
+    # the checkpoints that are chosen at first
+    columns = (BEST, FOLDER / "checkpoints/charrnn-same-width/best.safetensors")
 
     def live(self, notebook):
         return notebook.panel.locator(".live-text")
@@ -264,8 +265,7 @@ class TestChapter5(Chapter):
             prior_temperature=notebook.readout("prior's deviation ×"),
             seed=int(notebook.readout("seed")),
         )
-        models = [load_checkpoint(FOLDER / f"checkpoints/{name}/best.safetensors") for name in self.columns]
-        texts = ["".join(generate(model, length=600, **values)) for model in models]
+        texts = ["".join(generate(load_checkpoint(path), length=600, **values)) for path in self.columns]
         notebook.until(lambda: self.texts(notebook) == texts, f"the texts of {values}")
         expect(self.status(notebook)).to_contain_text("600 characters in")
         return texts

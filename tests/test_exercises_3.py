@@ -6,7 +6,7 @@ import pytest
 import torch
 from answers import Answers, confirmed, refused
 
-from vrnn_tutorial.emission import Gaussian
+from vrnn_tutorial.emissions import GaussianDistribution as Gaussian
 from vrnn_tutorial.gaussian import DiagonalGaussian
 
 pytestmark = pytest.mark.usefixtures("precision")

@@ -12,7 +12,7 @@ from chapters import ROOT
 
 from vrnn_tutorial import VRNN, VRNNCell, load_checkpoint
 from vrnn_tutorial import __main__ as command_line
-from vrnn_tutorial.char_rnn import ChainedCharRNN, CharRNN
+from vrnn_tutorial.char_rnn import CharRNN
 from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.evaluation import evaluate
 from vrnn_tutorial.text import corpus_from_file
@@ -52,7 +52,8 @@ def test_controls_have_the_width_or_the_number_of_parameters(trained):
         if kind not in ("width", "count", "chained"):
             continue
         model, vrnn = options["model"], trained[f"{name.split('-')[0]}-vrnn-seed-{seed}"]
-        assert type(model) is (ChainedCharRNN if kind == "chained" else CharRNN)
+        assert type(model) is CharRNN
+        assert model.configuration["emission"] == ("chained" if kind == "chained" else "categorical")
         if kind == "count":
             assert abs(parameters(model) / parameters(vrnn["model"]) - 1) < 0.01
         else:
@@ -123,13 +124,18 @@ def test_a_run_is_trained_evaluated_bounded_and_not_made_again(tmp_path, fox, na
     assert figures == {key: history[key] for key in ("command", "versions", "seconds", "processor_seconds")}
 
 
-def test_a_model_of_chapter_4_is_bounded_once(tmp_path, fox, monkeypatch):
-    save_checkpoint(tmp_path / "data" / "checkpoints" / "best" / "best.safetensors", CharRNN(hidden_size=4))
-    latent.bound_earlier("best")
+@pytest.mark.parametrize("name", ["best", "charrnn-same-width"])
+def test_a_model_of_chapter_4_is_bounded_once(name, tmp_path, fox, monkeypatch):
+    path = tmp_path / "data" / "checkpoints" / name / "best.safetensors"
+    if name == "best":
+        path = tmp_path / "package" / "best.safetensors"
+        monkeypatch.setattr(latent, "BEST", path)
+    save_checkpoint(path, CharRNN(hidden_size=4))
+    latent.bound_earlier(name)
     found = latent.results()
-    assert len(found["best"]["bounds"]["exact"]) == 64
+    assert len(found[name]["bounds"]["exact"]) == 64
     monkeypatch.setattr(latent, "bounds_of", None)
-    latent.bound_earlier("best")
+    latent.bound_earlier(name)
     assert latent.results() == found
 
 

@@ -220,8 +220,11 @@ def test_the_posterior_reads_the_prime_with_its_deviation_scaled():
             h = cell.hidden(cell.rnn(codes, z, state))
             logits = cell.emission(cell.prior(h).sample(prior_temperature, torch.Generator().manual_seed(8)), h).logits
         ours, theirs = step.emission.logits, logits
-        assert_close(ours.mean(0), theirs.mean(0), rtol=0, atol=0.1)
-        assert_close(ours.std(0), theirs.std(0), rtol=0.1, atol=0)
+        quartiles = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+        (low, middle, high), expected = torch.quantile(ours, quartiles, 0), torch.quantile(theirs, quartiles, 0)
+        spread = expected[2] - expected[0]
+        assert ((middle - expected[1]).abs() < 0.1 * spread).all()
+        assert_close(high - low, spread, rtol=0.1, atol=0)
 
 
 # Temperature
@@ -272,12 +275,12 @@ def test_with_both_temperatures_at_zero_the_seed_has_no_influence(model, prime):
     assert len(texts) == 1
 
 
-def test_vectors_are_drawn_with_their_deviation_scaled():
+def test_vectors_are_drawn_with_their_variance_scaled():
     model = vrnn(input_size=4, emission="gaussian")
     for temperature in (0.0, 0.5):
         [step] = take(model, 1, streams=4000, temperature=temperature, seed=1)
         whitened = (step.x - step.emission.mean) / step.emission.log_std.exp()
-        assert_close(whitened.std(0), torch.full((4,), temperature, dtype=torch.float64), rtol=0.05, atol=1e-10)
+        assert_close(whitened.std(0), torch.full((4,), temperature, dtype=torch.float64).sqrt(), rtol=0.05, atol=1e-10)
 
 
 # The seed
@@ -447,9 +450,9 @@ def test_temperatures_that_mean_nothing_are_refused(which, value):
         (lambda: vrnn(characters=2), {"prime": "odd"}, "3 characters, and this model reads 2 at a time"),
         (lambda: vrnn(input_size=4, emission="gaussian"), {}, "emits vectors"),
         (lambda: vrnn(input_size=4, emission="bernoulli"), {}, "emits vectors"),
-        (lambda: vrnn(input_size=50), {"prime": "a"}, "codes from 97 to 97; this model knows 0 to 49"),
+        (lambda: vrnn(input_size=50), {"prime": "a"}, "codes have no vocabulary"),
     ],
-    ids=["not ASCII", "negative length", "half a step", "Gaussian", "Bernoulli", "unknown code"],
+    ids=["not ASCII", "negative length", "half a step", "Gaussian", "Bernoulli", "no text"],
 )
 def test_what_cannot_be_generated_is_refused(model, options, sentence):
     with pytest.raises(ValueError, match=sentence):
@@ -475,7 +478,7 @@ def test_a_prime_of_other_axes_is_refused(model, options, shape, axes):
 
 
 def test_no_streams_are_refused():
-    with pytest.raises(ValueError, match="streams must be at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"equally many, at least 1, not \[0\]"):
         sample(vrnn(), streams=0)
-    with pytest.raises(ValueError, match="streams must be at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"equally many, at least 1, not \[0\]"):
         generate_many(vrnn(), 0)

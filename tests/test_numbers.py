@@ -26,6 +26,7 @@ from chapters import (
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from vrnn_tutorial import VRNN, shakespeare
+from vrnn_tutorial.corpora.wheels import SOURCES
 
 #: A citation, whose year and number no cell computes; test_quotations.py looks them up.
 CITED = re.compile(rf"arXiv:?\s?\d{{4}}\.\d{{4,5}}|\*, 20[12]\d\b|{PAPER.pattern}")
@@ -229,7 +230,7 @@ def test_a_figures_words_tell_its_numbers(path):
 def measured():
     """What a page may tell: the committed figures, the settings of the runs, the sizes of the text and the model."""
     files = [*ROOT.glob("data/checkpoints/*/evaluation.json"), ROOT / "data" / "experiments" / "ngram.json"]
-    documents = [json.loads(path.read_text()) for path in (*files, ROOT / "data" / "sources.json")]
+    documents = [json.loads(path.read_text()) for path in (*files, SOURCES)]
     paths = [*ROOT.glob("data/checkpoints/*/history.json"), *ROOT.glob("data/checkpoints/trials/*/history.json")]
     histories = [json.loads(path.read_text()) for path in paths]
     corpus = shakespeare()

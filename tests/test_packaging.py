@@ -259,7 +259,7 @@ class Checkout:
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess:
         # A make that runs these tests must not pass its own flags and variables on.
-        taken = ("MAKE", "MFLAGS", "PYTHON", "LAB_ARGS", "PYTEST_ARGS", "NOTEBOOKS")
+        taken = ("MAKE", "MFLAGS", "PYTHON", "LAB_ARGS", "PYTEST_ARGS", "NOTEBOOKS", "VRNN_TUTORIAL_DATA")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(taken)}
         if not any(argument.startswith("PYTHON=") for argument in arguments):
             arguments = (*arguments, f"PYTHON={self.python}")

@@ -44,10 +44,11 @@ class Watch:
 
     def __init__(self, model: nn.Module):
         self.x, self.states, self.after = [], [], []
-        model.register_forward_hook(self.see)
+        model.register_forward_hook(self.see, with_kwargs=True)
 
-    def see(self, module, arguments, output):
-        x, state = (*arguments, None)[:2]
+    def see(self, module, arguments, options, output):
+        x, *rest = arguments
+        state = rest[0] if rest else options.get("state")
         # Before anything runs on: a graph that is still attached shall be seen here, not end in an error.
         assert state is None or not any(part.requires_grad for part in leaves(state))
         self.x.append(x)
@@ -412,7 +413,7 @@ def test_settings_that_make_no_run_are_refused_at_the_call(wrong, tmp_path):
 
 def test_a_batch_that_is_not_finite_stops_training_before_the_step(tmp_path, quiet_disk):
     good, poisoned = vectors(5), vectors(5)
-    poisoned[3][1, 0, 1] = math.nan
+    poisoned[3][1, 0, 1] = 1e30
     model, other = vector_model(), vector_model()
     options = {"evaluate_every": 2, "validation": vectors(1, 2)[0]}
     with pytest.raises(FloatingPointError, match="update 4"):

@@ -24,7 +24,7 @@ def small_model(**options) -> VAE:
 
 def some_x(model: VAE, batch: int):
     x = torch.randn(batch, 5).double()
-    return x if model.emission_kind == "gaussian" else (x > 0).double()
+    return x if model.configuration["emission"] == "gaussian" else (x > 0).double()
 
 
 def written_out(layers: nn.Sequential, x):
@@ -104,7 +104,7 @@ def test_no_example_is_mixed_with_another():
     "emission, sentence",
     [
         ("categorical", "a VAE's emission is bernoulli or gaussian"),
-        ("poisson", "emission must be one of categorical, bernoulli, gaussian, not 'poisson'"),
+        ("poisson", "emission must be one of categorical, chained, bernoulli, gaussian, or an instance, not 'poisson'"),
     ],
 )
 def test_an_emission_that_makes_no_vae_is_refused(emission, sentence):

@@ -33,7 +33,7 @@ def some_x(cell: VRNNCell, *shape: int):
     """Random input with the given leading axes; vectors can carry gradients."""
     if not cell.phi_x.takes_codes:
         x = torch.randn(*shape, cell.phi_x.input_size).double()
-        return (x if cell.emission_kind == "gaussian" else (x > 0).double()).requires_grad_()
+        return (x if cell.configuration["emission"] == "gaussian" else 0.1 + 0.8 * (x > 0).double()).requires_grad_()
     return torch.randint(cell.phi_x.input_size, shape if cell.characters == 1 else (*shape, cell.characters))
 
 
@@ -88,7 +88,9 @@ def gradients(outputs, inputs) -> list:
     return torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True)
 
 
-def assert_sequence_equals_stepping(model: VRNN, steps: int, batch: int, start: bool, fields=Output._fields) -> None:
+def assert_sequence_equals_stepping(
+    model: VRNN, steps: int, batch: int, start: bool, fields=Output._fields[:-1]
+) -> None:
     cell = model.cell
     x, noise = some_x(cell, steps, batch), some_noise(cell, steps, batch)
     state = some_state(cell, batch) if start else None
@@ -122,7 +124,9 @@ def test_so_it_does_with_deeper_nets_and_whichever_is_more_codes_or_steps(rnn, d
 
 
 @pytest.mark.parametrize("codes", [5, 50], ids=["more steps than codes", "more codes than steps"])
-@pytest.mark.parametrize("fields", [("reconstruction", "kl"), *((name,) for name in Output._fields)], ids=" + ".join)
+@pytest.mark.parametrize(
+    "fields", [("reconstruction", "kl"), *((name,) for name in Output._fields[:-1])], ids=" + ".join
+)
 def test_the_gradient_by_hand_is_right_through_each_output_alone(fields, codes):
     """One term of the backward pass serves each output, and a loss need not use them all."""
     assert_sequence_equals_stepping(small_model(codes), 4, 2, True, fields)
@@ -208,7 +212,8 @@ def jacobian_blocks(outputs, inputs):
 def test_each_distribution_sees_the_past_and_of_the_present_what_it_may(options, vectors):
     model = small_model(5 if vectors else 50, emission="gaussian" if vectors else "categorical", **options)
     features = []  # phi_x(x): codes carry no gradient
-    model.cell.phi_x.register_forward_hook(lambda module, arguments, output: features.append(output))
+    phi_x = model.cell.phi_x.features
+    model.cell.phi_x.features = lambda x: features.append(phi_x(x)) or features[-1]
     T = 4
     out = model(some_x(model.cell, T, 2))
     (features,) = features
@@ -280,7 +285,7 @@ def test_batch_first_is_the_same_transposed(options, emission, characters, steps
         expected = tensors(getattr(reference, name))
         if name != "state":
             expected = [tensor.transpose(0, 1) for tensor in expected]
-        assert_close(tensors(getattr(ours, name)), expected, **exact)
+        assert_close(tensors(getattr(ours, name)), expected, **tight)
     assert type(ours.emission) is type(reference.emission)
     assert_close(-ours.emission.log_prob(x.transpose(0, 1)), ours.reconstruction, **tight)
 

@@ -11,6 +11,8 @@ from .training import train
 from .vae import VAE
 from .vrnn import VRNN
 
+__version__ = "0.1.0"
+
 __all__ = [
     "VAE",
     "VRNN",

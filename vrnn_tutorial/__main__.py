@@ -2,18 +2,21 @@
 
 import argparse
 import json
+import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from . import benchmark, plots
 from .cell import RNN_CELLS, VRNNCell
-from .char_rnn import ChainedCharRNN, CharRNN
+from .char_rnn import CharRNN
 from .checkpoint import load_checkpoint
 from .corpora.shakespeare import shakespeare
 from .evaluation import evaluate
-from .files import FOLDER, write_atomically
+from .files import BEST, write_atomically
 from .generation import generate
 from .schedules import Cosine, Ramp
 from .text import corpus_from_file
@@ -21,17 +24,20 @@ from .training import train
 from .vae import VAE
 from .vrnn import VRNN
 
-BEST = FOLDER / "checkpoints" / "best" / "best.safetensors"
-
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 1 for what could not be done, 130 for Ctrl-C.
+    """Runs one command; returns its exit code: 0, 1 for what could not be done, 130 for Ctrl-C, 141 for a closed pipe.
 
     Raises SystemExit, as argparse does, after --help (0) and for arguments that make no command (2).
     """
     options = parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has gone, as `head` does. What is left of it must go somewhere as Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -53,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m vrnn_tutorial",
         description="Train a variational recurrent neural network on text; generate.",
         epilog="COMMAND --help tells the options. Exit code: 0 done; 1 not done, with the reason in one sentence; "
-        "2 no such command or option; 130 stopped by Ctrl-C.",
+        "2 no such command or option; 130 stopped by Ctrl-C; 141 the reader of the output has gone.",
     )
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -64,7 +70,8 @@ def parser() -> argparse.ArgumentParser:
         return sub.add_argument
 
     def text_options(add):
-        add("--text", type=Path, metavar="FILE", help="a text file of your own instead of Shakespeare")
+        add("--text", type=Path, nargs="+", metavar="PATH", help="text files of your own, or a folder of .txt files")
+        add("--encoding", default="utf-8", metavar="NAME", help="of these files")
         add("--to-ascii", action="store_true", help="respell accented letters and typographic quotes in ASCII")
 
     command(run_data, "Fetch, verify and build the Shakespeare corpus.")
@@ -82,7 +89,13 @@ def parser() -> argparse.ArgumentParser:
         "--model",
         choices=["vrnn", "charrnn", "chained"],
         default="vrnn",
-        help="charrnn is the control without z; chained, another, whose characters of one step depend on each other",
+        help="charrnn is the control without z; chained is charrnn with that emission",
+    )
+    add(
+        "--emission",
+        choices=["categorical", "chained"],
+        default="categorical",
+        help="whether the characters of one step are independent given z and h, or each is told those before it",
     )
     add("--hidden", type=int, default=64, help="size of h")
     add("--latent", type=int, default=64, help="size of z (vrnn)")
@@ -131,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
 
     command(run_benchmark, "Measure the speed of training and generation, and how both grow with the sequence.")
     add = command(run_figures, "Draw every figure that the README and the notebooks show.")
-    add("--out", type=Path, default=FOLDER.parent / "figures", metavar="FOLDER", help="where to put them")
+    add("--out", type=Path, default=Path("figures"), metavar="FOLDER", help="where to put them")
     return main_parser
 
 
@@ -142,12 +155,26 @@ def run_data(_) -> None:
 
 
 def _corpus(options):
-    return shakespeare() if options.text is None else corpus_from_file(options.text, to_ascii=options.to_ascii)
+    if options.text is None:
+        return shakespeare()
+    try:
+        return corpus_from_file(options.text, to_ascii=options.to_ascii, encoding=options.encoding)
+    except ValueError as error:
+        raise ValueError(_as_options(str(error))) from None
+
+
+def _as_options(advice: str) -> str:
+    """Python's arguments, as the command line spells them."""
+    return re.sub(
+        r'\b(to_ascii|vocabulary|encoding)=(?:True|"([\w-]+)")',
+        lambda found: f"--{found[1].replace('_', '-')} {found[2] or ''}".rstrip(),
+        advice,
+    )
 
 
 def _text_model(options) -> VRNN | CharRNN:
     model = load_checkpoint(options.checkpoint)
-    if isinstance(model, VAE) or model.configuration["emission"] != "categorical":
+    if isinstance(model, VAE) or not model.emission_type.takes_codes:
         raise ValueError(f"{options.checkpoint} holds a {type(model).__name__} of vectors, not of characters.")
     return model
 
@@ -157,20 +184,17 @@ def run_train(options) -> None:
         torch.set_num_threads(options.threads)
     corpus = _corpus(options)
     torch.manual_seed(options.seed)
-    sizes = dict(
+    sizes: dict[str, Any] = dict(
         hidden_size=options.hidden,
         embedding_size=options.embedding,
         num_layers=options.layers,
         rnn=options.rnn,
+        emission="chained" if options.model == "chained" else options.emission,
         characters=options.characters,
         depth=options.depth,
         dropout=options.dropout,
     )
-    model = (
-        VRNN(VRNNCell(latent_size=options.latent, **sizes))
-        if options.model == "vrnn"
-        else {"charrnn": CharRNN, "chained": ChainedCharRNN}[options.model](**sizes)
-    )
+    model = VRNN(VRNNCell(latent_size=options.latent, **sizes)) if options.model == "vrnn" else CharRNN(**sizes)
     shape = dict(batch_size=options.batch, length=options.length, characters=options.characters)
     batches = corpus.streams(**shape) if options.batching == "streams" else corpus.windows(**shape, seed=options.seed)
     peak, weight = options.learning_rate, options.kl_weight

@@ -1,16 +1,21 @@
-"""A text as endless mini batches x of shape (T, B): column b holds T consecutive characters.
+"""Endless mini batches: of a text, x of shape (T, B) whose column b holds T consecutive characters, or of sequences.
 
 `RandomWindows` throws the B columns anywhere into the text, as the source does; `ContiguousStreams` lets each column
 read on where it stopped, so that a hidden state carried from one batch to the next belongs to the text before it.
+`Sequences` takes whole sequences of unequal length, and pads those of a batch to the longest of them.
 """
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from .lengths import as_sequences, pad
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +42,7 @@ class _Batches:
 
     def _cut(self, text: Tensor, starts: Tensor) -> Tensor:
         """The windows x of `text` that begin at `starts` (B,)."""
-        rows = text.unfold(0, self._window, 1)[starts]  # (B, T k)
+        rows = text.unfold(0, self._window, 1)[starts].long()  # (B, T k)
         x = rows.view(-1, self.length, self.characters).transpose(0, 1).contiguous()  # (T, B, k)
         return x.squeeze(-1) if self.characters == 1 else x
 
@@ -49,9 +54,9 @@ class RandomWindows(_Batches):
     A window has nothing to do with the one before, so the hidden state must start at zero in each (the source carried
     it on, between unrelated texts).
 
-    codes: (N,) int64, the text; validation: (M,) int64 or None, held-out text for a training loop to score. Yields x,
-    int64 of shape (T, B), or (T, B, k) where a step holds characters=k > 1; length is T, batch_size B. Raises
-    ValueError if a size is not positive, or the text is shorter than a window of T k characters.
+    codes: (N,) of any integer type, the text; validation: (M,) int64 or None, held-out text for a training loop to
+    score. Yields x, int64 of shape (T, B), or (T, B, k) where a step holds characters=k > 1; length is T, batch_size B.
+    Raises ValueError if a size is not positive, or the text is shorter than a window of T k characters.
     """
 
     seed: int = 0
@@ -80,3 +85,44 @@ class ContiguousStreams(_Batches):
         circle = torch.cat([self.codes, self.codes[: self._window]])  # a window may run over the end of the text
         for n in itertools.count():
             yield self._cut(circle, (starts + n * self._window) % len(self.codes))
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Endless mini batches of whole sequences, each of them once in every pass; the same ones in each `iter()`.
+
+    Sequences of similar lengths stand side by side, so that little is padding: for each pass they are sorted by their
+    lengths, each first stretched at random by up to a tenth, and cut into batches, which are then shuffled. So no two
+    passes are alike; all are fixed by `seed`.
+
+    sequences: tensors or arrays (T_i, ...), alike but for T_i; those of no steps are left out. validation: held-out
+    sequences for a training loop to score, kept as x and lengths; or None. Yields x (T, B, ...), or (B, T, ...) with
+    batch_first, and lengths (B,), int64. B is at most batch_size, and differs by one at most within a pass.
+    Raises ValueError if batch_size is not positive, and for sequences that cannot stand in one batch (`as_sequences`).
+    """
+
+    sequences: Sequence[Tensor | np.ndarray]
+    batch_size: int = 64
+    validation: Sequence[Tensor | np.ndarray] | None = None
+    seed: int = 0
+    batch_first: bool = False
+    carries_state: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        sequences = [sequence for sequence in as_sequences(self.sequences) if len(sequence)]
+        object.__setattr__(self, "sequences", sequences)
+        if self.validation is not None:
+            as_sequences([sequences[0], *self.validation])  # alike, too
+            object.__setattr__(self, "validation", pad(self.validation, self.batch_first))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(self.seed)
+        lengths = torch.tensor([len(sequence) for sequence in self.sequences])
+        count = math.ceil(len(lengths) / self.batch_size)
+        while True:
+            stretched = lengths * (1 + 0.1 * torch.rand(len(lengths), generator=generator))
+            batches = stretched.argsort().tensor_split(count)
+            for i in torch.randperm(count, generator=generator).tolist():
+                yield pad([self.sequences[j] for j in batches[i].tolist()], self.batch_first)

@@ -1,11 +1,14 @@
 """The training loss, and bounds on log p(x): the ELBO, importance weighting, a particle filter (chapters 1, 4, 6)."""
 
 import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .gaussian import standard_normal
+from .lengths import mean_over_steps
+from .vrnn import where
 
 
 def loss(out, kl_weight: float = 1.0, free_bits: float = 0.0) -> Tensor:
@@ -16,35 +19,61 @@ def loss(out, kl_weight: float = 1.0, free_bits: float = 0.0) -> Tensor:
     free_bits: bits per time step of mean KL that cost nothing more than they would at that many bits (Kingma et al.
     2016, arXiv 1606.04934, appendix C.8, with all of z_t as one group).
     """
-    kl = out.kl.mean()
+    steps = getattr(out, "steps", None)  # a VAE's x have none
+    kl = mean_over_steps(out.kl, steps)
     if free_bits:
         kl = kl.clamp(min=free_bits * math.log(2))
-    return out.reconstruction.mean() + kl_weight * kl
+    return mean_over_steps(out.reconstruction, steps) + kl_weight * kl
+
+
+class Bound(NamedTuple):
+    """A bound on log p(x) by K particles for each of B sequences, and the losses of all of them."""
+
+    log_p: Tensor  # (B,), nats per sequence
+    reconstruction: Tensor  # (T, B K), nats per time step; of a VAE (B K,)
+    kl: Tensor  # likewise
+    steps: Tensor | None  # (T, B K), bool: which steps there are; None for all
+    state: Any  # after the last step, B K columns; None of a VAE
+    particles: int
+
+    def loss(self) -> Tensor:
+        """What training minimises: minus the bound, in nats per time step, a scalar."""
+        steps = self.reconstruction.numel() if self.steps is None else self.steps.sum()
+        return -self.log_p.sum() * self.particles / steps
 
 
 def log_weights(out, dim: int | None = None) -> Tensor:
-    """log p(x, z) - log q(z | x) in nats, of the z that was drawn; summed over time, axis `dim`, if there is one."""
+    """log p(x, z) - log q(z | x) in nats, of the z that was drawn; summed over time, axis `dim`, if there is one.
+
+    Where a sequence has ended nothing is added.
+    """
     log_w = out.prior.log_prob(out.z) - out.posterior.log_prob(out.z) - out.reconstruction
+    steps = getattr(out, "steps", None)  # a VAE's x have none
+    log_w = log_w if steps is None else log_w.masked_fill(~steps, 0.0)
     return log_w if dim is None else log_w.sum(dim)
 
 
-def iwae(model, x: Tensor, samples: int, generator: torch.Generator | None = None) -> Tensor:
+def iwae(
+    model, x: Tensor, samples: int, generator: torch.Generator | None = None, *, lengths: Tensor | None = None
+) -> Tensor:
     """The importance-weighted bound on log p(x), from K = `samples` draws of z per x: (B,), nats per x or sequence.
 
     log 1/K sum_k p(x, z_k) / q(z_k | x); Burda et al. 2016 (arXiv 1509.00519), equation 8. In expectation it is the
     ELBO at K = 1, never falls as K grows, and tends to log p(x). model: a VAE, x (B, D), or a VRNN, x (T, B, ...),
-    whose sequences start from zeros. Raises ValueError for fewer than one sample.
+    whose sequences start from zeros. lengths: (B,), of sequences. Raises ValueError for fewer than one sample.
     """
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, not {samples}.")
-    axis = model.batch_axis
-    out = model(x.repeat_interleave(samples, axis), generator=generator)
-    log_w = log_weights(out, None if out.reconstruction.dim() == 1 else 1 - axis)
-    return log_w.unflatten(0, (-1, samples)).logsumexp(1) - math.log(samples)
+    options = {} if lengths is None else {"lengths": lengths}
+    return iwae_bound(model, x, samples, generator=generator, **options).log_p
 
 
 def fivo(
-    model, x: Tensor, particles: int, generator: torch.Generator | None = None, resample_below: float = 0.5
+    model,
+    x: Tensor,
+    particles: int,
+    generator: torch.Generator | None = None,
+    resample_below: float = 0.5,
+    *,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """The particle filter's bound on log p(x), from K = `particles` per sequence: (B,), nats per sequence.
 
@@ -52,31 +81,74 @@ def fivo(
     proposal: sum_t log sum_k w_{t-1}^k p(x_t, z_t^k | h_{t-1}^k) / q(z_t^k | x_t, h_{t-1}^k). When the effective sample
     size 1 / sum_k (w_t^k)^2 falls under `resample_below` K, K ancestors are drawn in proportion to the weights, which
     start anew from 1/K; at 0 none ever is, and this is `iwae`. In expectation it is the ELBO at K = 1 and at most
-    log p(x), to which it tends; that it never falls as K grows is not certain, unlike with `iwae`.
-    model: a VRNN, x (T, B, ...), whose sequences start from zeros. Raises ValueError for fewer than one particle.
+    log p(x), to which it tends; that it never falls as K grows is not certain, unlike with `iwae`. Its gradient leaves
+    out which ancestors were drawn, as theirs does (section 3.2). model: a VRNN, x (T, B, ...), whose sequences start
+    from zeros. lengths: (B,), of sequences. Raises ValueError for fewer than one particle.
     """
+    return fivo_bound(model, x, particles, resample_below, generator=generator, lengths=lengths).log_p
+
+
+def iwae_bound(model, x: Tensor, samples: int, **options) -> Bound:
+    """`iwae`, and what else a training loop needs. options: as a VRNN's forward takes them."""
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, not {samples}.")
+    sequences = hasattr(model, "zero_state")  # else a VAE
+    out = model(x, particles=samples, **options) if sequences else model(x.repeat_interleave(samples, 0), **options)
+    log_w = log_weights(out, 1 - model.batch_axis if sequences else None)
+    log_p = log_w.unflatten(0, (-1, samples)).logsumexp(1) - math.log(samples)
+    steps, state = (out.steps, out.state) if sequences else (None, None)
+    return Bound(log_p, out.reconstruction, out.kl, steps, state, samples)
+
+
+def fivo_bound(
+    model,
+    x: Tensor,
+    particles: int,
+    resample_below: float = 0.5,
+    *,
+    state: Any = None,
+    rnn_input: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    lengths: Tensor | None = None,
+) -> Bound:
+    """`fivo`, and what else a training loop needs. state: before the first step, B K columns, None for zeros."""
     if particles < 1:
         raise ValueError(f"particles must be at least 1, not {particles}.")
-    cell = model.cell
-    columns = (x.transpose(0, 1) if model.batch_first else x).repeat_interleave(particles, 1)
-    shape = (*columns.shape[:2], cell.latent_size)
+    x, heard, steps = model.read_input(x, rnn_input, lengths)
     weight = next(model.parameters())
-    state, log_w, bound = None, -math.log(particles), weight.new_zeros(())
-    for x_t, noise in zip(columns, standard_normal(shape, weight, generator), strict=True):
-        step = cell(x_t, state, noise)
-        state, z = step.state, step.z
-        log_ratio = step.prior.log_prob(z) - step.posterior.log_prob(z) + step.emission.log_prob(x_t)
-        log_w = log_w + log_ratio.view(-1, particles)
+    T, B = x.shape[:2]
+    if state is None:
+        state = model.zero_state(weight.new_empty(B * particles, 0))
+    step_from = model.stepper(x, heard, state, particles)
+    noise = standard_normal((T, B * particles, model.latent_size), weight, generator)
+    columns = x.repeat_interleave(particles, 1)
+    steps = None if steps is None else steps.repeat_interleave(particles, 1)
+    first = particles * torch.arange(B, device=weight.device)[:, None]
+    own = torch.arange(particles, device=weight.device)
+    log_w, log_p, losses = weight.new_full((B, particles), -math.log(particles)), weight.new_zeros(B), []
+    for t in range(T):
+        step = step_from(t, state, noise[t])
+        log_x = step.emission.log_prob(columns[t])
+        log_ratio = step.prior.log_prob(step.z) - step.posterior.log_prob(step.z) + log_x
+        losses.append((-log_x, step.posterior.kl(step.prior)))
+        after, going = step.state, None
+        if steps is not None:
+            log_ratio, after = log_ratio.masked_fill(~steps[t], 0.0), where(steps[t], after, state)
+            going = steps[t].view(B, particles)[:, :1]
+        log_w = log_w + log_ratio.view(B, particles)
         total = log_w.logsumexp(1, keepdim=True)
-        bound, log_w = bound + total[:, 0], log_w - total
+        log_p, log_w, state = log_p + total[:, 0], log_w - total, after
         w = log_w.detach().exp()
         poor = w.square().sum(1, keepdim=True) * resample_below * particles > 1
+        poor = poor if going is None else poor & going
         if poor.any():
             drawn = torch.multinomial(w, particles, replacement=True, generator=generator)
-            ancestors = torch.where(poor, drawn, torch.arange(particles, device=w.device))
             log_w = log_w.masked_fill(poor, -math.log(particles))
-            state = _columns(state, (ancestors + particles * torch.arange(len(w), device=w.device)[:, None]).flatten())
-    return bound
+            state = _columns(state, (torch.where(poor, drawn, own) + first).flatten())
+    reconstruction, kl = (torch.stack(column) for column in zip(*losses, strict=True))
+    if steps is not None:
+        reconstruction, kl = reconstruction.masked_fill(~steps, 0.0), kl.masked_fill(~steps, 0.0)
+    return Bound(log_p, reconstruction, kl, steps, state, particles)
 
 
 def _columns(state, chosen: Tensor):

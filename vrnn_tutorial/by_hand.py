@@ -7,19 +7,41 @@ each weight's gradient is one matrix product after it.
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .cell import State
+from .cell import VRNNCell
+from .gaussian import LARGEST_LOG_STD, from_raw
 
 
-def gated_path(cell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor, state: State, mask: Tensor | None):
+def why_not_by_hand(cell: VRNNCell) -> str | None:
+    """Why the gradient written here does not serve; None where it does."""
+    if (cell.rnn_type, cell.num_layers, cell.depth, cell.stochastic) != ("gru", 1, 1, True):
+        return "it is written for one GRU layer, nets of depth 1 and a z with noise"
+    if torch.is_autocast_enabled(next(cell.parameters()).device.type):
+        return "autocast chooses the precision of each operation, and it is one"
+    if torch._C._are_functorch_transforms_active():
+        return "torch.func transforms what autograd has recorded"
+    if torch.compiler.is_compiling():
+        return "a compiler reads single operations"
+    return None
+
+
+def gated_path(
+    cell: VRNNCell,
+    x_posterior: Tensor,
+    x_rnn: Tensor,
+    noise: Tensor,
+    layers: tuple,
+    mask: Tensor | None,
+    memory: Tensor | None,
+    steps: Tensor | None,
+):
     """vrnn.open_path for one GRU layer and nets of depth 1, whose arguments and results it shares."""
-    weights, phi = cell.first_weights(), cell.phi_z[0][0]
+    weights, (phi,) = cell.first_weights(), cell.phi_z[0].children()
     hidden, raw, z, z_features = _GatedPath.apply(
         x_posterior,
         x_rnn,
         noise,
-        state,
+        layers[0],
         mask,
         weights.posterior_h,
         phi.weight,
@@ -28,12 +50,31 @@ def gated_path(cell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor, state: S
         weights.rnn_h,
         weights.rnn_h_bias,
     )
-    return hidden, raw, z, z_features, hidden[-1]
+    if steps is None:
+        return hidden, raw, z, z_features, (hidden[-1],)
+    every = torch.cat([layers[0][None], hidden])
+    return hidden, raw, z, z_features, (every.take_along_dim(steps.sum(0)[None, :, None], 0)[0],)
+
+
+def _steps(x_posterior, x_rnn, noise, h, mask, W_q, W_z, b_z, W_i, W_h, b_h):
+    """The path as operations that autograd knows, for what is differentiated twice."""
+    columns = []
+    for t in range(len(noise)):
+        raw = x_posterior[t] + (h if mask is None else h * mask[t]) @ W_q.t()
+        z = from_raw(raw).rsample(noise[t])
+        z_features = torch.nn.functional.elu(torch.addmm(b_z, z, W_z.t()))
+        r_x, u_x, n_x = torch.addmm(x_rnn[t], z_features, W_i.t()).chunk(3, -1)
+        r_h, u_h, n_h = torch.addmm(b_h, h, W_h.t()).chunk(3, -1)
+        candidate = torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
+        h = torch.lerp(candidate, h, torch.sigmoid(u_x + u_h))
+        columns.append((h, raw, z, z_features))
+    return tuple(torch.stack(column) for column in zip(*columns, strict=True))
 
 
 class _GatedPath(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x_posterior, x_rnn, noise, h, mask, W_q, W_z, b_z, W_i, W_h, b_h):
+        inputs = x_posterior, x_rnn, noise, h, mask, W_q, W_z, b_z, W_i, W_h, b_h
         T, B, H, Z = *x_rnn.shape[:2], h.shape[-1], noise.shape[-1]
         new = x_rnn.new_empty
         raw, std, z, z_features = new(T, B, 2 * Z), new(T, B, Z), new(T, B, Z), new(T, B, H)
@@ -43,7 +84,7 @@ class _GatedPath(torch.autograd.Function):
         for t in range(T):
             h = path[t]
             torch.addmm(x_posterior[t], h if mask is None else h * mask[t], W_q_t, out=raw[t])
-            torch.exp(raw[t, :, Z:], out=std[t])
+            torch.clamp(raw[t, :, Z:], -LARGEST_LOG_STD, LARGEST_LOG_STD, out=std[t]).exp_()
             torch.addcmul(raw[t, :, :Z], std[t], noise[t], out=z[t])
             torch.nn.functional.elu_(torch.addmm(b_z, z[t], W_z_t, out=z_features[t]))
             from_x = torch.addmm(x_rnn[t], z_features[t], W_i_t)
@@ -53,15 +94,27 @@ class _GatedPath(torch.autograd.Function):
             n_h[t] = from_h[:, 2 * H :]
             torch.tanh(torch.addcmul(from_x[:, 2 * H :], ru[:, :H], n_h[t]), out=n)
             torch.lerp(n, h, ru[:, H:], out=path[t + 1])
-        ctx.save_for_backward(noise, mask, std, z, z_features, gates, n_h, path, W_q, W_z, W_i, W_h)
+        ctx.save_for_backward(*inputs, std, z, z_features, gates, n_h, path)
         # A copy, since what is returned must not share memory with what is kept.
         return path[1:].clone(), raw, z.clone(), z_features.clone()
 
     # Torch's own signature is (ctx, *grad_outputs), which cannot say that these are four.
     @staticmethod
-    @once_differentiable
     def backward(ctx, d_hidden, d_raw, d_z, d_z_features):  # pyright: ignore[reportIncompatibleMethodOverride]
-        noise, mask, std, z, z_features, gates, n_h, path, W_q, W_z, W_i, W_h = ctx.saved_tensors
+        *inputs, std, z, z_features, gates, n_h, path = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # This gradient is to be differentiated in its turn, and what is written below cannot be.
+            wanted = [needed and given is not None for needed, given in zip(ctx.needs_input_grad, inputs, strict=True)]
+            found = torch.autograd.grad(
+                _steps(*inputs),
+                [given for given, want in zip(inputs, wanted, strict=True) if want],
+                (d_hidden, d_raw, d_z, d_z_features),
+                create_graph=True,
+                allow_unused=True,
+            )
+            each = iter(found)
+            return tuple(next(each) if want else None for want in wanted)
+        _, _, noise, _, mask, W_q, W_z, _, W_i, W_h, _ = inputs
         T, B, H = n_h.shape
         h = path[:-1]
         r, u, n = gates.chunk(3, -1)
@@ -74,7 +127,10 @@ class _GatedPath(torch.autograd.Function):
         slope[:, :, 3] = slope[:, :, 0] * r
         W_i_nru = torch.cat([W_i[2 * H :], W_i[: 2 * H]])
         elu_slope = z_features.clamp(max=0) + 1
-        to_raw = torch.stack([torch.ones_like(std), std * noise], 2)
+        # At its bounds the log deviation does not move.
+        most = std.new_tensor(LARGEST_LOG_STD).exp()
+        moves = torch.where((std < most) & (std > 1 / most), std * noise, 0.0)
+        to_raw = torch.stack([torch.ones_like(std), moves], 2)
         d_raw = d_raw.unflatten(-1, (2, -1)).clone()
         d_phi, d_noise = torch.empty_like(z_features), torch.empty_like(z)
         d_h = torch.zeros_like(path[0])

@@ -10,18 +10,20 @@ nets make a step, each named after the distribution or the state that it compute
 """
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .emission import Emission, from_raw, raw_size
-from .gaussian import DiagonalGaussian
+from .configuration import CellConfiguration, made_of
+from .emissions import Distribution, Emission
+from .gaussian import DiagonalGaussian, from_raw
 
 RNN_CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell, "rnn": nn.RNNCell}
 
-#: What a GRUCell keeps (h), what an LSTMCell keeps (h, c), or with L layers a tuple of L of them.
+#: What a GRUCell keeps (h), what an LSTMCell keeps (h, c), or with L layers a tuple of L of them. Where the emission
+#: remembers the past: a pair of that and the memory (B, M).
 State = Tensor | tuple
 
 
@@ -29,11 +31,11 @@ class Step(NamedTuple):
     """What one step of a VRNNCell computes, for a batch of B."""
 
     state: State  # after the step
-    hidden: Tensor  # (B, H): h_t, the top layer's
+    hidden: Tensor  # (B, H): h_t, the top layer's (and the memory behind it, if there is one)
     prior: DiagonalGaussian  # of z_t, each parameter (B, Z)
     posterior: DiagonalGaussian  # of z_t, each parameter (B, Z)
     z: Tensor  # (B, Z), drawn from the posterior
-    emission: Emission  # of x_t
+    emission: Distribution  # of x_t
 
 
 class FirstWeights(NamedTuple):
@@ -41,6 +43,7 @@ class FirstWeights(NamedTuple):
 
     posterior_x: Tensor  # (., E)
     posterior_h: Tensor  # (., H)
+    posterior_memory: Tensor  # (., M)
     posterior_bias: Tensor  # (.,)
     rnn_x: Tensor  # (gates H, E)
     rnn_z: Tensor  # (gates H, H)
@@ -60,31 +63,50 @@ class InputFeatures(nn.Module):
     """phi_x: what the nets see of x_t. Codes are embedded, vectors go through a linear layer; then linear and ELU.
 
     x: int64 codes (...), or (..., k) for k characters per step, whose embeddings are joined; or real vectors (..., D).
-    Returns features (..., E). Raises ValueError for an x of the wrong type or size.
+    Returns features (..., E). Raises ValueError for an x of the wrong type or size, and for values that the emission
+    does not know.
     """
 
-    def __init__(self, input_size: int, embedding_size: int, emission: str, characters: int, depth: int):
+    def __init__(self, input_size: int, embedding_size: int, emission: Emission, depth: int):
         super().__init__()
         self.input_size, self.embedding_size = input_size, embedding_size
-        self.characters, self.takes_codes = characters, emission == "categorical"
-        if characters < 1 or (characters > 1 and not self.takes_codes):
-            raise ValueError(f"characters={characters}: one or more, and more than one only for codes.")
-        make = nn.Embedding if self.takes_codes else nn.Linear
-        self.embedding = make(input_size, embedding_size)
-        self.net = nn.Sequential(net(characters * embedding_size, embedding_size, embedding_size, depth), nn.ELU())
+        self.characters, self.takes_codes = emission.characters, emission.takes_codes
+        # In a tuple, since an emission that has weights of its own is a part of the model and not of this one.
+        self._emission = (emission,)
+        self.embedding = (
+            nn.Embedding(input_size, embedding_size)
+            if self.takes_codes
+            else nn.Linear(emission.reads(input_size), embedding_size)
+        )
+        self.net = nn.Sequential(net(self.characters * embedding_size, embedding_size, embedding_size, depth), nn.ELU())
+
+    @property
+    def emission_type(self) -> Emission:
+        return self._emission[0]
 
     def forward(self, x: Tensor) -> Tensor:
         self.check(x)
-        features = self.embedding(x)
+        return self.features(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """phi_x of an x that has been checked."""
+        features = self.embedding(x if self.takes_codes else self.emission_type.inputs(x))
         return self.net(features if self.characters == 1 else features.flatten(-2))
 
-    def check_axes(self, x: Tensor, *leading: str) -> None:
-        """Raises ValueError unless x has just these axes, each of one entry or more, and k or D behind them."""
+    def read(self, x, *leading: str) -> Tensor:
+        """x as a tensor of the type that the nets read, its axes checked: these, and k or D behind them.
+
+        x may be a NumPy array; real numbers of another precision are converted. Raises ValueError for other axes, and
+        for an axis without an entry.
+        """
+        x = torch.as_tensor(x)
         axes = (*leading, *(["k"] * (self.characters > 1) if self.takes_codes else ["D"]))
         if x.dim() != len(axes) or x.numel() == 0:
             raise ValueError(f"x must be ({', '.join(axes)}), none of them 0, but its shape is {tuple(x.shape)}.")
+        return x.to(self.embedding.weight.dtype) if x.is_floating_point() and not self.takes_codes else x
 
     def check(self, x: Tensor) -> None:
+        """Raises ValueError unless x (..., k) or (..., D) has the type, the size and values of this model's."""
         if not self.takes_codes:
             if not x.is_floating_point() or x.shape[-1] != self.input_size:
                 raise ValueError(f"x must hold real vectors of size {self.input_size}, not {x.dtype} {tuple(x.shape)}.")
@@ -92,10 +114,21 @@ class InputFeatures(nn.Module):
             raise ValueError(f"x must hold int64 codes, not {x.dtype}.")
         elif self.characters > 1 and x.shape[-1] != self.characters:
             raise ValueError(f"x must end in an axis of {self.characters} characters; its shape is {tuple(x.shape)}.")
-        elif x.is_cpu and x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.input_size:
-            raise ValueError(
-                f"x holds codes from {int(x.min())} to {int(x.max())}; this model knows 0 to {self.input_size - 1}."
-            )
+        if values_are_there():
+            self.emission_type.check(x, self.input_size)
+
+
+def values_are_there() -> bool:
+    """Whether numbers may be looked at: not while a program is made of the operations, to be run on others."""
+    tracing = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return not (tracing or torch._C._are_functorch_transforms_active())
+
+
+#: The methods by which a step is made.
+PARTS = (
+    *("forward", "prior", "posterior", "posterior_from_features", "emission", "emission_from_features", "rnn"),
+    *("rnn_from_features", "upper_layers", "remember", "hidden", "look", "state_of", "layer_states", "layer_hidden"),
+)
 
 
 class VRNNCell(nn.Module):
@@ -104,44 +137,33 @@ class VRNNCell(nn.Module):
     input_size: number of codes V, or the size D of a real or binary vector.
     hidden_size, latent_size, embedding_size: H of the state, Z of z, E of phi_x's features.
     num_layers: recurrent layers; the top one's h feeds the nets. rnn: "gru", "lstm" or "rnn" (tanh).
-    emission: "categorical" (x: codes), "bernoulli" or "gaussian" (x: vectors). characters: codes per step.
+    emission: "categorical" or "chained" (x: codes), "bernoulli" or "gaussian" (x: vectors), or an instance of an
+    Emission. characters: codes per step, for an emission given by name.
     depth: linear layers in each net. dropout: share of h that the nets (and the layer above) do not see in training.
+    prior: "conditional", or "standard", N(0, 1) at every step, the VRNN-I of Chung et al., section 4.
+    stochastic: False takes the noise out: z is the prior's mean, there is no encoder, and the KL is zero.
 
     The defaults are the source article's configuration: 95,104 parameters.
-    Raises ValueError for an unknown rnn or emission and for sizes that make no model.
+    Raises ValueError for an unknown rnn, emission or prior and for sizes that make no model.
     """
 
-    def __init__(
-        self,
-        input_size: int = 128,
-        hidden_size: int = 64,
-        latent_size: int = 64,
-        *,
-        embedding_size: int = 64,
-        num_layers: int = 1,
-        rnn: str = "gru",
-        emission: str = "categorical",
-        characters: int = 1,
-        depth: int = 1,
-        dropout: float = 0.0,
-    ):
+    @made_of(CellConfiguration)
+    def __init__(self, c: CellConfiguration):
         super().__init__()
-        self.configuration = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
-        if min(input_size, hidden_size, latent_size, embedding_size, num_layers, depth) < 1 or not 0 <= dropout < 1:
-            raise ValueError(f"sizes, layers and depth must be at least 1 and 0 <= dropout < 1: {self.configuration}.")
-        if rnn not in RNN_CELLS:
-            raise ValueError(f"rnn must be one of {', '.join(RNN_CELLS)}, not {rnn!r}.")
-        outputs = raw_size(emission, input_size, characters)
-        self.rnn_type, self.emission_kind, self.characters, self.dropout = rnn, emission, characters, dropout
-        self.hidden_size, self.latent_size, self.num_layers = hidden_size, latent_size, num_layers
-        self.embedding_size = embedding_size
-        self.phi_x = InputFeatures(input_size, embedding_size, emission, characters, depth)
-        self.phi_z = nn.Sequential(net(latent_size, hidden_size, hidden_size, depth), nn.ELU())
-        self.posterior_net = net(embedding_size + hidden_size, hidden_size, 2 * latent_size, depth)
-        self.prior_net = net(hidden_size, hidden_size, 2 * latent_size, depth)
-        self.emission_net = net(hidden_size + hidden_size, hidden_size, outputs, depth)
-        inputs = [embedding_size + hidden_size, *[hidden_size] * (num_layers - 1)]
-        self.rnn_cells = nn.ModuleList(RNN_CELLS[rnn](size, hidden_size) for size in inputs)
+        self.configuration = c.as_dict()
+        self.rnn_type, self.characters, self.dropout, self.stochastic = c.rnn, c.characters, c.dropout, c.stochastic
+        self.hidden_size, self.latent_size, self.num_layers = c.hidden_size, c.latent_size, c.num_layers
+        self.embedding_size, self.depth = c.embedding_size, c.depth
+        H, Z, E, seen = c.hidden_size, c.latent_size, c.embedding_size, c.hidden_size + c.emission_type.memory_size
+        self.emission_type = c.emission_type.bind(c.input_size, seen + H, E, H)
+        self.phi_x = InputFeatures(c.input_size, E, self.emission_type, c.depth)
+        self.phi_z = nn.Sequential(net(Z, H, H, c.depth), nn.ELU())
+        self.posterior_net = net(E + seen, H, 2 * Z, c.depth) if c.stochastic else None
+        self.prior_net = net(seen, H, 2 * Z, c.depth) if c.prior == "conditional" else None
+        self.emission_net = net(seen + H, H, self.emission_type.size(c.input_size), c.depth)
+        inputs = [E + H, *[H] * (c.num_layers - 1)]
+        self.rnn_cells = nn.ModuleList(RNN_CELLS[c.rnn](size, H) for size in inputs)
+        self.made_as = repr(self)
 
     def forward(
         self,
@@ -149,27 +171,43 @@ class VRNNCell(nn.Module):
         state: State | None = None,
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
+        rnn_input: Tensor | None = None,
     ) -> Step:
         """One training step: x_t and the state before it give both distributions of z_t, a z_t, x_t's emission, h_t.
 
         x: codes (B,), (B, k), or vectors (B, D). state: None is zeros. noise: (B, Z), drawn if not given.
+        rnn_input: what the recurrence reads in place of x, whose shape it has.
         z_t comes from the posterior through the reparameterization trick. Gradients flow from step to step.
         """
-        self.phi_x.check_axes(x, "B")
-        features = self.phi_x(x)
-        state = self.zero_state(features) if state is None else state
-        seen = F.dropout(self.hidden(state), self.dropout, self.training)
-        prior = self.prior(seen)
-        posterior = self.posterior_from_features(features, seen)
-        z = posterior.rsample(noise, generator)
+        x = self.phi_x.read(x, "B")
+        if state is None:
+            state = self.zero_state(next(self.parameters()).new_empty(len(x), 0))
+        features, h = self.phi_x(x), self.look(state)
+        prior = self.prior(h)
+        # A part of a subclass's own is asked as it is; those here are given what is computed already.
+        own = self.own_parts()
+        posterior = self.posterior(x, h) if "posterior" in own else self.posterior_from_features(features, h)
+        z = posterior.rsample(noise, generator) if self.stochastic else posterior.mean
         z_features = self.phi_z(z)
-        emission = self.emission_from_features(z_features, seen)
-        state = self.rnn_from_features(features, z_features, state)
+        emission = self.emission(z, h) if "emission" in own else self.emission_from_features(z_features, h)
+        heard = x if rnn_input is None else self.phi_x.read(rnn_input, "B")
+        if "rnn" in own:
+            state = self.rnn(heard, z, state)
+        else:
+            features = features if heard is x else self.phi_x(heard)
+            state = self.rnn_from_features(features, z_features, state, self.remember(heard, state))
         return Step(state, self.hidden(state), prior, posterior, z, emission)
+
+    def own_parts(self) -> list[str]:
+        """The methods, of those by which a step is made, that are not VRNNCell's."""
+        return [n for n in PARTS if n in vars(self) or getattr(type(self), n) is not getattr(VRNNCell, n)]
 
     def prior(self, h: Tensor) -> DiagonalGaussian:
         """p(z_t | h_{t-1}), Chung equation 5. h: (..., H) gives parameters (..., Z)."""
-        return DiagonalGaussian(*self.prior_net(h).chunk(2, -1))
+        if self.prior_net is None:
+            zeros = h.new_zeros(*h.shape[:-1], self.latent_size)
+            return DiagonalGaussian(zeros, zeros)
+        return from_raw(self.prior_net(h))
 
     def posterior(self, x: Tensor, h: Tensor) -> DiagonalGaussian:
         """q(z_t | x_t, h_{t-1}), Chung equation 9. x: as in forward; h: (..., H) gives parameters (..., Z)."""
@@ -177,56 +215,86 @@ class VRNNCell(nn.Module):
 
     def posterior_from_features(self, features: Tensor, h: Tensor) -> DiagonalGaussian:
         """The posterior, given phi_x(x) (..., E) in place of x."""
-        return DiagonalGaussian(*self.posterior_net(torch.cat([features, h], -1)).chunk(2, -1))
+        if self.posterior_net is None:
+            return self.prior(h)
+        return from_raw(self.posterior_net(torch.cat([features, h], -1)))
 
-    def emission(self, z: Tensor, h: Tensor) -> Emission:
+    def emission(self, z: Tensor, h: Tensor) -> Any:
         """p(x_t | z_t, h_{t-1}), Chung equation 6: of x_t, from the h *before* the step. z: (..., Z), h: (..., H)."""
         return self.emission_from_features(self.phi_z(z), h)
 
-    def emission_from_features(self, z_features: Tensor, h: Tensor) -> Emission:
+    def emission_from_features(self, z_features: Tensor, h: Tensor) -> Any:
         """The emission, given phi_z(z) (..., H) in place of z."""
-        return from_raw(self.emission_net(torch.cat([h, z_features], -1)), self.emission_kind, self.characters)
+        return emit(self.emission_net, torch.cat([h, z_features], -1), self.emission_type)
 
     def first_weights(self) -> FirstWeights:
         """The weights by which the two methods around this one, posterior's and recurrence's, join their inputs."""
-        posterior, rnn = self.posterior_net[0], self.rnn_cells[0]
-        assert isinstance(posterior, nn.Linear) and isinstance(rnn, nn.RNNCellBase)
-        split = [self.embedding_size, self.hidden_size]
-        posterior_x, posterior_h = posterior.weight.split(split, 1)
-        rnn_x, rnn_z = rnn.weight_ih.split(split, 1)
-        return FirstWeights(
-            posterior_x, posterior_h, posterior.bias, rnn_x, rnn_z, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh
-        )
+        rnn = self.rnn_cells[0]
+        assert isinstance(rnn, nn.RNNCellBase)
+        rnn_x, rnn_z = rnn.weight_ih.split([self.embedding_size, self.hidden_size], 1)
+        E, H, posterior = self.embedding_size, self.hidden_size, [rnn_x.new_empty(0)] * 4
+        if self.posterior_net is not None:
+            first = self.posterior_net[0]
+            assert isinstance(first, nn.Linear)
+            posterior = [*first.weight.tensor_split([E, E + H], 1), first.bias]
+        of_x, of_h, of_memory, bias = posterior
+        return FirstWeights(of_x, of_h, of_memory, bias, rnn_x, rnn_z, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh)
 
     def rnn(self, x: Tensor, z: Tensor, state: State) -> State:
         """The state after x_t and z_t: the recurrence, Chung equation 7."""
-        return self.rnn_from_features(self.phi_x(x), self.phi_z(z), state)
+        return self.rnn_from_features(self.phi_x(x), self.phi_z(z), state, self.remember(x, state))
 
-    def rnn_from_features(self, features: Tensor, z_features: Tensor, state: State) -> State:
-        """The recurrence, given phi_x(x) (B, E) and phi_z(z) (B, H) in place of x and z."""
-        bottom = self.rnn_cells[0](torch.cat([features, z_features], -1), self.layer_states(state)[0])
-        return self.upper_layers(bottom, state)
+    def rnn_from_features(
+        self, features: Tensor, z_features: Tensor, state: State, memory: Tensor | None = None
+    ) -> State:
+        """The recurrence, given phi_x(x) (B, E) and phi_z(z) (B, H) in place of x and z, and the memory after x."""
+        layers = self.layer_states(state)
+        bottom = self.rnn_cells[0](torch.cat([features, z_features], -1), layers[0])
+        return self.state_of(self.upper_layers(bottom, layers), memory)
 
-    def upper_layers(self, bottom: Tensor | tuple, state: State) -> State:
-        """The new state, given the lowest layer's: each layer above reads the h of the one below it."""
+    def remember(self, x: Tensor, state: State) -> Tensor | None:
+        """The memory (B, M) after x, if the emission keeps one."""
+        return self.emission_type.remember(x[None], state[1])[0] if self.emission_type.memory_size else None
+
+    def upper_layers(self, bottom: Tensor | tuple, layers: tuple) -> tuple:
+        """The layers' new states, given the lowest one's: each layer above reads the h of the one below it."""
         states = [bottom]
-        for cell, before in zip(self.rnn_cells[1:], self.layer_states(state)[1:], strict=True):
+        for cell, before in zip(self.rnn_cells[1:], layers[1:], strict=True):
             below = F.dropout(self.layer_hidden(states[-1]), self.dropout, self.training)
             states.append(cell(below, before))
-        return states[0] if self.num_layers == 1 else tuple(states)
+        return tuple(states)
 
     def zero_state(self, like: Tensor) -> State:
         """The state before the first step, zeros, for the batch of `like` (B, ...), with its type and device."""
         zeros = like.new_zeros(len(like), self.hidden_size)
         layer = (zeros, zeros) if self.rnn_type == "lstm" else zeros
-        return layer if self.num_layers == 1 else (layer,) * self.num_layers
+        return self.state_of((layer,) * self.num_layers, like.new_zeros(len(like), self.emission_type.memory_size))
 
     def hidden(self, state: State) -> Tensor:
-        """h (B, H) of the top layer, which the nets read."""
-        return self.layer_hidden(self.layer_states(state)[-1])
+        """h (B, H) of the top layer, which the nets read; and behind it the memory, if the emission keeps one."""
+        h = self.layer_hidden(self.layer_states(state)[-1])
+        return torch.cat([h, state[1]], -1) if self.emission_type.memory_size else h
+
+    def look(self, state: State) -> Tensor:
+        """What the nets see of `hidden(state)`: in training, dropout hides a part of h."""
+        h, memory = self.hidden(state).tensor_split([self.hidden_size], -1)
+        h = F.dropout(h, self.dropout, self.training)
+        return torch.cat([h, memory], -1) if self.emission_type.memory_size else h
+
+    def state_of(self, layers: tuple, memory: Tensor | None = None) -> State:
+        """The state made of the layers' states, and of the memory (B, M), if the emission keeps one."""
+        state = layers[0] if self.num_layers == 1 else layers
+        return (state, memory) if self.emission_type.memory_size else state
 
     def layer_states(self, state: State) -> tuple:
-        return (state,) if self.num_layers == 1 else tuple(state)
+        layers = state[0] if self.emission_type.memory_size else state
+        return (layers,) if self.num_layers == 1 else tuple(layers)
 
     def layer_hidden(self, layer: Tensor | tuple) -> Tensor:
         return layer if isinstance(layer, Tensor) else layer[0]
+
+
+def emit(emission_net: nn.Module, context: Tensor, emission: Emission) -> Any:
+    """The distribution of x that the emission's net makes of what it reads, `context` (..., C)."""
+    raw = emission_net(context)
+    return emission.distribution(torch.cat([raw, context], -1) if emission.reads_context else raw)

@@ -1,13 +1,17 @@
-"""CharRNN: the control without z (chapter 4); ChainedCharRNN: the one without independence in a step (chapter 6)."""
+"""CharRNN: the control without z (chapter 4)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cell import InputFeatures, net
-from .emission import Categorical, Emission, from_raw, raw_size
+from .cell import InputFeatures, emit, net
+from .configuration import CharRNNConfiguration, made_of
+from .emissions import Distribution
+from .lengths import check_lengths, real_steps
+from .models import Drawn, sample_of
+from .vrnn import without_padding
 
 RNN_LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 
@@ -17,129 +21,152 @@ class CharRNNOutput(NamedTuple):
 
     reconstruction: Tensor  # (T, B): -log p(x_t | h_{t-1}), nats per time step
     kl: Tensor  # (T, B): zeros; there is no z to pay for
-    state: Tensor | tuple  # after the last step, as nn.GRU or nn.LSTM keep it
-    hidden: Tensor  # (T, B, H): h_1 to h_T of the top layer
-    emission: "Emission | Chained"  # parameters (T, B, ...)
+    state: Tensor | tuple  # after the last step, as nn.GRU or nn.LSTM keep it (and the emission's memory beside it)
+    hidden: Tensor  # (T, B, H): h_1 to h_T of the top layer (and the emission's memory behind it)
+    emission: Distribution  # parameters (T, B, ...)
+    steps: Tensor | None = None  # (T, B), bool: which steps there are; None for all
 
 
 class CharRNN(nn.Module):
     """A VRNN with z and all that touches it taken out: x_t is scored from h_{t-1}, and h_0 is zeros.
 
     Two controls come of it. With the VRNN's sizes it shows what z adds (45,632 parameters at the default); with
-    hidden_size=120 it has as many parameters as the default VRNN (94,800), and shows whether z pays.
-    Arguments and errors are VRNNCell's, without latent_size.
+    hidden_size=120 it has as many parameters as the default VRNN (94,800), and shows whether z pays. With
+    emission="chained" it is the control without independence in a step (chapter 6).
+    Arguments and errors are VRNNCell's, without those that concern z, and VRNN's batch_first.
     """
 
-    def __init__(
-        self,
-        input_size: int = 128,
-        hidden_size: int = 64,
-        *,
-        embedding_size: int = 64,
-        num_layers: int = 1,
-        rnn: str = "gru",
-        emission: str = "categorical",
-        characters: int = 1,
-        depth: int = 1,
-        dropout: float = 0.0,
-        batch_first: bool = False,
-    ):
+    latent_size = 0
+
+    @made_of(CharRNNConfiguration)
+    def __init__(self, c: CharRNNConfiguration):
         super().__init__()
-        self.configuration = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
-        if min(input_size, hidden_size, embedding_size, num_layers, depth) < 1 or not 0 <= dropout < 1:
-            raise ValueError(f"sizes, layers and depth must be at least 1 and 0 <= dropout < 1: {self.configuration}.")
-        if rnn not in RNN_LAYERS:
-            raise ValueError(f"rnn must be one of {', '.join(RNN_LAYERS)}, not {rnn!r}.")
-        outputs = raw_size(emission, input_size, characters)
-        self.rnn_type, self.emission_kind, self.characters, self.dropout = rnn, emission, characters, dropout
-        self.hidden_size, self.num_layers, self.batch_first = hidden_size, num_layers, batch_first
-        self.phi_x = InputFeatures(input_size, embedding_size, emission, characters, depth)
-        self.emission_net = net(hidden_size, hidden_size, outputs, depth)
+        self.configuration = c.as_dict()
+        self.rnn_type, self.characters, self.dropout = c.rnn, c.characters, c.dropout
+        self.hidden_size, self.num_layers, self.batch_first = c.hidden_size, c.num_layers, c.batch_first
+        H, E, L, seen = c.hidden_size, c.embedding_size, c.num_layers, c.hidden_size + c.emission_type.memory_size
+        self.emission_type = c.emission_type.bind(c.input_size, seen, E, H)
+        self.phi_x = InputFeatures(c.input_size, E, self.emission_type, c.depth)
+        self.emission_net = net(seen, H, self.emission_type.size(c.input_size), c.depth)
         # nn.GRU warns of a dropout between layers that has no layer to stand before.
-        self.layers = RNN_LAYERS[rnn](embedding_size, hidden_size, num_layers, dropout=dropout if num_layers > 1 else 0)
+        self.layers = RNN_LAYERS[c.rnn](E, H, L, dropout=c.dropout if L > 1 else 0)
 
-    def forward(self, x: Tensor, state: Tensor | tuple | None = None, rnn_input: Tensor | None = None) -> CharRNNOutput:
-        """x: codes (T, B), (T, B, k), or vectors (T, B, D); (B, T, ...) with batch_first. state: None is zeros.
+    @property
+    def batch_axis(self) -> int:
+        return 0 if self.batch_first else 1
 
-        rnn_input: what the recurrence reads in place of x, whose shape it has.
+    def forward(
+        self,
+        x: Tensor,
+        state: Tensor | tuple | None = None,
+        rnn_input: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        lengths: Tensor | None = None,
+    ) -> CharRNNOutput:
+        """The loss over a sequence; arguments and errors are those of a VRNN's `forward` of the same names.
+
+        x: codes (T, B), (T, B, k), or vectors (T, B, D); (B, T, ...) with batch_first. generator: not used, since
+        there is no noise.
         """
-        self.phi_x.check_axes(x, *("BT" if self.batch_first else "TB"))
-        features = self.phi_x(x if rnn_input is None else rnn_input)
+        axes = "BT" if self.batch_first else "TB"
+        x = self.phi_x.read(x, *axes)
+        heard = x if rnn_input is None else self.phi_x.read(rnn_input, *axes)
         if self.batch_first:
-            features = features.transpose(0, 1)
+            x, heard = x.transpose(0, 1), heard.transpose(0, 1)
+        steps = None
+        if lengths is not None:
+            check_lengths(lengths, *x.shape[:2])
+            steps = real_steps(lengths, len(x))
+        x, heard = without_padding(x, steps, self.phi_x), without_padding(heard, steps, self.phi_x)
+        features = self.phi_x(heard)
         state = self.zero_state(features[0]) if state is None else state
-        hidden, after = self.layers(features, state)
-        before = torch.cat([self.hidden(state)[None], hidden[:-1]])
+        recurrent, memory = self._split(state)
+        hidden, after = self._recur(features, recurrent, lengths)
+        before = torch.cat([self._top(recurrent)[None], hidden[:-1]])
+        seen = F.dropout(before, self.dropout, self.training)
+        if memory is not None:
+            memory = torch.cat([memory[None], self.emission_type.remember(heard, memory)])
+            seen, hidden = torch.cat([seen, memory[:-1]], -1), torch.cat([hidden, memory[1:]], -1)
+            memory = memory[-1] if steps is None else memory.take_along_dim(steps.sum(0)[None, :, None], 0)[0]
+            after = after, memory
         if self.batch_first:
-            before, hidden = before.transpose(0, 1), hidden.transpose(0, 1)
-        emission = self.emission(F.dropout(before, self.dropout, self.training))
+            x, seen, hidden = (t.transpose(0, 1) for t in (x, seen, hidden))
+            steps = None if steps is None else steps.transpose(0, 1)
+        emission = self.emission(seen)
         reconstruction = -emission.log_prob(x)
-        return CharRNNOutput(reconstruction, torch.zeros_like(reconstruction), after, hidden, emission)
+        if steps is not None:
+            reconstruction = reconstruction.masked_fill(~steps, 0.0)
+            hidden = hidden.masked_fill(~steps[..., None], 0.0)
+        return CharRNNOutput(reconstruction, torch.zeros_like(reconstruction), after, hidden, emission, steps)
 
-    def emission(self, h: Tensor) -> "Emission | Chained":
+    def _recur(self, features: Tensor, state: Tensor | tuple, lengths: Tensor | None):
+        """The layers over features (T, B, E): the top one's h (T, B, H), and each sequence's last state."""
+        if lengths is None:
+            return self.layers(features, state)
+        # A packed sequence has a step at least; the state of one that has none is what it was.
+        packed = nn.utils.rnn.pack_padded_sequence(features, lengths.clamp(min=1).cpu(), enforce_sorted=False)
+        hidden, after = self.layers(packed, state)
+        hidden, _ = nn.utils.rnn.pad_packed_sequence(hidden, total_length=len(features))
+        some = (lengths > 0)[None, :, None]
+        if isinstance(state, Tensor):
+            return hidden, torch.where(some, after, state)
+        return hidden, tuple(torch.where(some, *parts) for parts in zip(after, state, strict=True))
+
+    def emission(self, h: Tensor) -> Any:
         """p(x_t | h_{t-1}). h: (..., H)."""
-        return from_raw(self.emission_net(h), self.emission_kind, self.characters)
+        return emit(self.emission_net, h, self.emission_type)
 
     def rnn(self, x: Tensor, state: Tensor | tuple) -> Tensor | tuple:
         """The state after x_t: codes (B,), (B, k), or vectors (B, D)."""
-        return self.layers(self.phi_x(x)[None], state)[1]
+        recurrent, memory = self._split(state)
+        after = self.layers(self.phi_x(x)[None], recurrent)[1]
+        return after if memory is None else (after, self.emission_type.remember(x[None], memory)[0])
+
+    def read(
+        self,
+        x: Tensor,
+        state: Tensor | tuple | None = None,
+        lengths: Tensor | None = None,
+        prior_temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor | tuple:
+        """The state after x, (T, B, ...)."""
+        return self(x, state, lengths=lengths).state
+
+    def draw(
+        self,
+        state: Tensor | tuple,
+        temperature: float = 1.0,
+        prior_temperature: float = 1.0,
+        *,
+        generator: torch.Generator | None = None,
+        shift: Tensor | None = None,
+        noise: Tensor | None = None,
+        uniforms: Tensor | None = None,
+    ) -> Drawn:
+        """The next x of each sequence, as a VRNN draws it; what concerns z has nothing to act on."""
+        emission = self.emission(self.hidden(state))
+        return Drawn(sample_of(emission, temperature, generator, uniforms), None, emission)
+
+    def advance(self, x: Tensor, z: Tensor | None, state: Tensor | tuple) -> Tensor | tuple:
+        """The state after x."""
+        return self.rnn(x, state)
 
     def zero_state(self, like: Tensor) -> Tensor | tuple:
         """The state before the first step, zeros, for the batch of `like` (B, ...), with its type and device."""
         zeros = like.new_zeros(self.num_layers, len(like), self.hidden_size)
-        return (zeros, zeros) if self.rnn_type == "lstm" else zeros
+        recurrent = (zeros, zeros) if self.rnn_type == "lstm" else zeros
+        memory = self.emission_type.memory_size
+        return (recurrent, like.new_zeros(len(like), memory)) if memory else recurrent
 
     def hidden(self, state: Tensor | tuple) -> Tensor:
-        """h (B, H) of the top layer."""
-        return (state[0] if self.rnn_type == "lstm" else state)[-1]
+        """h (B, H) of the top layer; and behind it the memory, if the emission keeps one."""
+        recurrent, memory = self._split(state)
+        h = self._top(recurrent)
+        return h if memory is None else torch.cat([h, memory], -1)
 
+    def _split(self, state: Tensor | tuple) -> tuple[Tensor | tuple, Tensor | None]:
+        return (state[0], state[1]) if self.emission_type.memory_size else (state, None)
 
-class Chained(NamedTuple):
-    """p(x_t | h_{t-1}) as a chain: character i of a step is told the i - 1 before it.
-
-    logits: (..., k, V) and h: (..., H), of the model. x: int64 codes (..., k).
-    """
-
-    logits: Tensor  # what h alone says, as in a Categorical
-    h: Tensor
-    model: "ChainedCharRNN"
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, summed over the k characters of a step: (...)."""
-        return self.given(x).log_prob(x)
-
-    def sample(self, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-        """Codes (..., k), drawn one after the other, each as a Categorical draws them; at 0 each the most likely."""
-        x = torch.zeros(self.logits.shape[:-1], dtype=torch.int64, device=self.logits.device)
-        for i in range(x.shape[-1]):
-            x[..., i] = Categorical(self.given(x).logits[..., i, :]).sample(temperature, generator)
-        return x
-
-    def given(self, x: Tensor) -> Categorical:
-        """The k softmaxes, each given the characters of x before its own."""
-        embedded = self.model.phi_x.embedding(x).flatten(-2)
-        E = self.model.phi_x.embedding_size
-        heard = [link(torch.cat([self.h, embedded[..., : i * E]], -1)) for i, link in enumerate(self.model.links, 1)]
-        return Categorical(self.logits + torch.stack([torch.zeros_like(heard[0]), *heard], -2), len(heard) + 1)
-
-
-class ChainedCharRNN(CharRNN):
-    """A CharRNN of k > 1 characters per step that does not take them for independent, given h.
-
-    p(x_t | h_{t-1}) = prod_i p(x_t,i | x_t,1 ... x_t,i-1, h_{t-1}), exact like every chain rule: what it gains on the
-    CharRNN is what independent softmaxes cost. To the logits of each character but the first, a net of h and of the
-    earlier characters' embeddings adds its own; with these at zero it is the CharRNN. Arguments and errors are
-    CharRNN's; ValueError too for one character per step, or vectors.
-    """
-
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
-        if self.characters == 1:
-            raise ValueError("a chain needs two characters per step or more.")
-        V, H, E = self.phi_x.input_size, self.hidden_size, self.phi_x.embedding_size
-        self.links = nn.ModuleList(net(H + i * E, H, V, depth=2) for i in range(1, self.characters))
-
-    def emission(self, h: Tensor) -> Chained:
-        """p(x_t | h_{t-1}). h: (..., H)."""
-        logits, *_ = super().emission(h)
-        return Chained(logits, h, self)
+    def _top(self, recurrent: Tensor | tuple) -> Tensor:
+        return (recurrent[0] if self.rnn_type == "lstm" else recurrent)[-1]

@@ -1,51 +1,82 @@
 """Checkpoints: safetensors and a configuration, written whole or not at all, and never unpickled (chapter 4)."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
 from torch import Tensor
 
 from .cell import VRNNCell
-from .char_rnn import ChainedCharRNN, CharRNN
+from .char_rnn import CharRNN
+from .emissions import Emission, UnknownClass, emission_of
 from .files import write_atomically
 from .vae import VAE
 from .vrnn import VRNN
 
 FORMAT = "vrnn_tutorial 1"
 Model = VRNN | CharRNN | VAE
-MODELS = {model.__name__: model for model in (VRNN, CharRNN, ChainedCharRNN, VAE)}
+MODELS = {model.__name__: model for model in (VRNN, CharRNN, VAE)}
 WEIGHTS = "model."
 
 
-def make_model(name: str, configuration: dict) -> Model:
-    """The model of that class name (a key of MODELS) and `model.configuration`, with fresh weights."""
-    if name != "VRNN":
-        return MODELS[name](**configuration)
+def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Iterable[type] = ()) -> Model:
+    """The model of that class name and `model.configuration`, with fresh weights; `cell` names a VRNN's.
+
+    classes: models, cells and emissions from outside this package. Raises UnknownClass, a
+    ValueError, for a name that is neither in it nor among them.
+    """
+    classes = list(classes)
+    known: dict[str, Any] = MODELS | {"VRNNCell": VRNNCell} | {found.__name__: found for found in classes}
+    for wanted in (name, cell):
+        if wanted not in known:
+            raise UnknownClass(wanted)
     options = dict(configuration)
+    if isinstance(options["emission"], dict):
+        options["emission"] = emission_of(
+            options["emission"], classes=[found for found in classes if issubclass(found, Emission)]
+        )
+    if not issubclass(known[name], VRNN):
+        return known[name](**options)
     batch_first = options.pop("batch_first", False)
-    return VRNN(VRNNCell(**options), batch_first=batch_first)
+    return known[name](known[cell](**options), batch_first=batch_first)
 
 
 def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None = None, **about) -> None:
     """Saves a model so that load_checkpoint needs nothing but the file.
 
-    tensors: what else is to be kept, under names of its own. about: facts to keep beside the configuration, as JSON.
-    Raises OSError if it cannot be written; a checkpoint that was there before stays.
+    model: also a compiled one. tensors: what else is to be kept, under names of its own. about: facts to keep beside
+    the configuration, as JSON. Raises OSError if it cannot be written; a checkpoint that was there before stays.
     """
-    content = {WEIGHTS + name: tensor.contiguous() for name, tensor in model.state_dict().items()} | (tensors or {})
+    weights = model.state_dict()
+    model = _uncompiled(model)
+    content = {WEIGHTS + name.replace("_orig_mod.", ""): tensor.contiguous() for name, tensor in weights.items()}
     metadata = {
         "format": FORMAT,
         "model": type(model).__name__,
+        "cell": type(_uncompiled(model.cell)).__name__ if isinstance(model, VRNN) else "VRNNCell",
         "configuration": json.dumps(model.configuration),
         "about": json.dumps(about),
     }
-    write_atomically(path, safetensors.torch.save(content, metadata))
+    write_atomically(path, safetensors.torch.save(content | (tensors or {}), metadata))
 
 
-def read_checkpoint(path: Path | str) -> tuple[Model, dict[str, Tensor], dict]:
-    """The model, the other tensors and the facts of a checkpoint. Raises as load_checkpoint does."""
+def classes_of(model) -> list[type]:
+    """The classes that a checkpoint of this model has to be loaded with."""
+    parts = (_uncompiled(model), _uncompiled(getattr(model, "cell", model)), model.emission_type)
+    emissions = [getattr(model.emission_type, "emission", model.emission_type)]
+    return [type(part) for part in (*parts, *emissions)]
+
+
+def _uncompiled(module: Any) -> Any:
+    """What torch.compile has wrapped."""
+    return getattr(module, "_orig_mod", module)
+
+
+def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Model, dict[str, Tensor], dict]:
+    """The model, the other tensors and the facts of a checkpoint. Arguments and errors are load_checkpoint's."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}.")
@@ -58,20 +89,36 @@ def read_checkpoint(path: Path | str) -> tuple[Model, dict[str, Tensor], dict]:
         raise ValueError(f"{path} is no safetensors file, or is cut short ({error}); nothing was loaded.") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} was not saved by this project ({FORMAT!r}): unknown model; nothing was loaded.")
+    weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}
+    others = {n: t for n, t in tensors.items() if not n.startswith(WEIGHTS)}
     try:
-        model = make_model(metadata["model"], json.loads(metadata["configuration"]))
-        weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}
+        name, configuration = metadata["model"], json.loads(metadata["configuration"])
+        if name == "ChainedCharRNN":
+            name, configuration, weights = _from_chained(configuration, weights)
+        model = make_model(name, configuration, metadata.get("cell", "VRNNCell"), classes)
         model.load_state_dict(weights, assign=True)  # takes their precision, too
         about = json.loads(metadata["about"])
+    except UnknownClass as error:
+        raise ValueError(f"{path} {error}; nothing was loaded.") from None
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: weights and configuration do not belong together; nothing was loaded.") from error
-    return model, {name: tensor for name, tensor in tensors.items() if not name.startswith(WEIGHTS)}, about
+    return model, others, about
 
 
-def load_checkpoint(path: Path | str) -> Model:
+def load_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> Model:
     """The model saved at `path`, on the CPU, in evaluation mode.
 
-    Raises FileNotFoundError if there is none, and ValueError for a file that is truncated, foreign, pickled or whose
-    weights and configuration differ. Nothing is ever unpickled.
+    classes: models, cells and emissions from outside this package, of which the checkpoint may hold one: none is ever
+    imported because a file says so. Raises FileNotFoundError if there is no file, and ValueError for one that is
+    truncated, foreign, pickled, that holds a class not given, or whose weights and configuration differ. Nothing is
+    ever unpickled.
     """
-    return read_checkpoint(path)[0].eval()
+    return read_checkpoint(path, classes)[0].eval()
+
+
+def _from_chained(configuration: dict, weights: dict[str, Tensor]) -> tuple[str, dict, dict[str, Tensor]]:
+    """What a ChainedCharRNN of the first edition is now: a CharRNN whose emission has the chain and its embedding."""
+    chain = {n.replace("links.", "emission_type.links.", 1): t for n, t in weights.items() if n.startswith("links.")}
+    chain["emission_type.embedding.weight"] = weights["phi_x.embedding.weight"].clone()
+    rest = {n: t for n, t in weights.items() if not n.startswith("links.")}
+    return "CharRNN", {**configuration, "emission": "chained"}, rest | chain

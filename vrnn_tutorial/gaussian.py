@@ -6,6 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+#: A net's log deviation lies between minus and plus this, or data far from standardised would overflow their KL.
+LARGEST_LOG_STD = 10.0
+
 
 class DiagonalGaussian(NamedTuple):
     """N(mean, diag(exp(log_std))^2), one independent Gaussian per entry of the last axis.
@@ -47,6 +50,12 @@ class DiagonalGaussian(NamedTuple):
         log_ratio = self.log_std - other.log_std
         shift = (self.mean - other.mean) * torch.exp(-other.log_std)
         return (0.5 * (torch.exp(2 * log_ratio) + shift.square() - 1) - log_ratio).sum(-1)
+
+
+def from_raw(raw: Tensor) -> DiagonalGaussian:
+    """The Gaussian (..., D) of a net's raw numbers (..., 2D): means, then log deviations, clamped to -10 to 10."""
+    mean, log_std = raw.chunk(2, -1)
+    return DiagonalGaussian(mean, log_std.clamp(-LARGEST_LOG_STD, LARGEST_LOG_STD))
 
 
 def standard_normal(shape, like: Tensor, generator: torch.Generator | None = None) -> Tensor:

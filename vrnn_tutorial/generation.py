@@ -3,100 +3,147 @@
 import copy
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .char_rnn import Chained, CharRNN
-from .emission import Emission
+from .emissions import Distribution
+from .lengths import pad
+from .models import SequenceModel
 from .text import decode, encode
-from .vrnn import VRNN
 
 
 class Sampled(NamedTuple):
     """One generated step of B streams."""
 
     x: Tensor  # (B,), (B, k) or (B, D)
-    z: Tensor | None  # (B, Z), drawn from the prior; None for a CharRNN
-    emission: Emission | Chained  # of x given z, untouched by any temperature
+    z: Tensor | None  # (B, Z), drawn from the prior; None for a model without z
+    emission: Distribution  # of x given z, untouched by any temperature
+    state: Any  # after the step: `sample` goes on from it
 
 
 def sample(
-    model: VRNN | CharRNN,
+    model: SequenceModel,
     *,
-    prime: Tensor | None = None,
+    prime: Tensor | list[Tensor] | None = None,
+    state: Any = None,
     temperature: float = 1.0,
     prior_temperature: float = 1.0,
-    streams: int = 1,
+    streams: int | None = None,
     seed: int | None = None,
     shift: Tensor | None = None,
 ) -> Iterator[Sampled]:
-    """An endless stream of generated steps, of `streams` sequences at once.
+    """An endless stream of generated steps, of several sequences at once.
 
-    prime: what went before, codes (P,), (P, k) or vectors (P, D), the same for each stream; the posterior reads it.
-    temperature divides the logits (a Gaussian's deviation is multiplied by it); at 0 x is the most likely one given z.
-    prior_temperature multiplies the deviation of z, also while the prime is read; with both at 0 nothing is random.
-    shift: (Z,), by which each generated z is moved, in units of the prior's deviation (chapter 6); None for not at all.
-    The same seed gives the same stream. Weights are those of the moment of the call: training may go on meanwhile.
+    Weights are those of the moment of the call: training may go on meanwhile.
 
-    Raises ValueError for a temperature that is negative, NaN or infinite, fewer than one stream, a prime of other axes,
-    and a shift that is not of z's size, or for a model without z.
+    Args:
+        prime: what went before, codes (P,), (P, k) or vectors (P, D), the same for each stream; or a list of such, one
+            for each stream, of any lengths. The posterior reads it.
+        state: what to go on from, the `state` of an earlier step or a model's output; None for the beginning.
+        temperature: divides logits and multiplies a Gaussian's variance; at 0 x is the most likely one given z.
+        prior_temperature: multiplies the deviation of z, also while the prime is read; with both at 0 all is certain.
+        streams: how many sequences; as many as the list of primes or the state has, else 1.
+        seed: the same one gives the same stream; None draws one.
+        shift: (Z,), by which each generated z is moved, in units of the prior's deviation (chapter 6).
+
+    Raises:
+        ValueError: for a temperature that is negative, NaN or infinite, fewer than one stream, streams that are not as
+            many as primes or states, a prime of other axes, and a shift that is not of z's size, or for a model
+            without z.
     """
     for name, value in (("temperature", temperature), ("prior_temperature", prior_temperature)):
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a finite number, zero or more, not {value}.")
-    if streams < 1:
-        raise ValueError(f"streams must be at least 1, not {streams}.")
-    if shift is not None:
-        latent_size = model.cell.latent_size if isinstance(model, VRNN) else 0
-        if shift.shape != (latent_size,):
-            raise ValueError(f"shift moves z, which has {latent_size} entries, but its shape is {tuple(shift.shape)}.")
+    if shift is not None and shift.shape != (model.latent_size,):
+        raise ValueError(
+            f"shift moves z, which has {model.latent_size} entries, but its shape is {tuple(shift.shape)}."
+        )
     model = copy.deepcopy(model).eval()
     weight = next(model.parameters())
     generator = torch.Generator(weight.device)
     generator.seed() if seed is None else generator.manual_seed(seed)
     with torch.no_grad():
-        cell = model.cell if isinstance(model, VRNN) else model
-        state = cell.zero_state(weight.new_empty(streams, 0))
+        counts: set[int] = set() if streams is None else {streams}
+        if state is not None:
+            counts.add(len(model.hidden(state)))
+        if isinstance(prime, list | tuple):
+            counts.add(len(prime))
+        if len(counts) > 1 or min(counts, default=1) < 1:
+            raise ValueError(f"streams, primes and states must be equally many, at least 1, not {sorted(counts)}.")
+        (B,) = counts or {1}
+        state = model.zero_state(weight.new_empty(B, 0)) if state is None else state
         if prime is not None and len(prime):
-            cell.phi_x.check_axes(prime, "P")
-            x = prime.to(weight.device)[:, None].expand(-1, streams, *prime.shape[1:])
-            state = _read(model, x, state, prior_temperature, generator)
+            x, lengths = _side_by_side(model, prime, B)
+            x = x.to(weight.device)
+            state = model.read(x, state, lengths, prior_temperature, generator)
     return _stream(model, state, temperature, prior_temperature, generator, shift)
 
 
-def _read(model, x, state, prior_temperature, generator):
-    if isinstance(model, CharRNN):
-        return model(x.transpose(0, 1) if model.batch_first else x, state).state
-    shape = (*x.shape[:2], model.cell.latent_size)
-    noise = prior_temperature * torch.randn(shape, generator=generator, device=x.device)
-    return model.run(x, state, noise.to(next(model.parameters()).dtype), None).state
+def _side_by_side(model: SequenceModel, prime: Tensor | list[Tensor], streams: int):
+    """The primes as x, (T, B, ...) or (B, T, ...), and their lengths, None if they are equally long."""
+    if isinstance(prime, Tensor):
+        axes = 2 if not model.emission_type.takes_codes or model.emission_type.characters > 1 else 1
+        if prime.dim() != axes:
+            what = ("P", *([] if axes == 1 else ["k" if model.emission_type.takes_codes else "D"]))
+            raise ValueError(f"x must be ({', '.join(what)}), none of them 0, but its shape is {tuple(prime.shape)}.")
+        prime = [prime] * streams
+    x, lengths = pad(prime, model.batch_first)
+    return x, None if len(set(lengths.tolist())) == 1 else lengths
 
 
 def _stream(model, state, temperature, prior_temperature, generator, shift) -> Iterator[Sampled]:
     while True:
         # Entered anew at each step: a context must not stay open while the caller has the turn.
         with torch.no_grad():
-            if isinstance(model, VRNN):
-                cell = model.cell
-                h = cell.hidden(state)
-                prior = cell.prior(h)
-                z = prior.sample(prior_temperature, generator)
-                if shift is not None:
-                    z = z + shift.to(z) * prior.log_std.exp()
-                emission = cell.emission(z, h)
-                x = emission.sample(temperature, generator)
-                state = cell.rnn(x, z, state)
-            else:
-                z, emission = None, model.emission(model.hidden(state))
-                x = emission.sample(temperature, generator)
-                state = model.rnn(x, state)
-        yield Sampled(x, z, emission)
+            drawn = model.draw(state, temperature, prior_temperature, generator=generator, shift=shift)
+            state = model.advance(drawn.x, drawn.z, state)
+        yield Sampled(drawn.x, drawn.z, drawn.emission, state)
+
+
+class Forecast(NamedTuple):
+    """Futures of B sequences, and bands around them."""
+
+    draws: Tensor  # (N, S, B, ...): N futures of S steps
+    bands: Tensor  # (Q, S, B, ...): the quantiles asked for, of each entry at each step by itself
+
+
+def forecast(
+    model: SequenceModel,
+    pasts: list[Tensor],
+    steps: int,
+    *,
+    draws: int = 100,
+    quantiles: tuple[float, ...] = (0.1, 0.5, 0.9),
+    temperature: float = 1.0,
+    prior_temperature: float = 1.0,
+    seed: int | None = None,
+) -> Forecast:
+    """Many futures of several sequences, all in one call, with bands: 0.1 to 0.9 holds four of five of the model's own.
+
+    Args:
+        pasts: B sequences (T_i, ...) of any lengths; the posterior reads each of them `draws` times.
+        steps: S, how far to look.
+        draws: N, futures of each. quantiles: Q numbers from 0 to 1.
+        temperature, prior_temperature, seed: as in `sample`.
+
+    Raises:
+        ValueError: for no past, fewer than one step or draw, a quantile outside 0 to 1, and as `sample`.
+    """
+    if min(len(pasts), steps, draws) < 1 or not all(0 <= q <= 1 for q in quantiles):
+        raise ValueError(
+            f"one past, step and draw at least, and quantiles from 0 to 1: {len(pasts)}, {steps}, {draws}, {quantiles}."
+        )
+    primes = [past for past in pasts for _ in range(draws)]
+    stream = sample(model, prime=primes, temperature=temperature, prior_temperature=prior_temperature, seed=seed)
+    x = torch.stack([next(stream).x for _ in range(steps)])  # (S, B N, ...)
+    x = x.unflatten(1, (len(pasts), draws)).movedim(2, 0)
+    return Forecast(x, torch.quantile(x.double(), torch.tensor(quantiles).double(), 0).to(x.dtype))
 
 
 def generate(
-    model: VRNN | CharRNN,
+    model: SequenceModel,
     prime: str = "",
     temperature: float = 1.0,
     prior_temperature: float = 1.0,
@@ -107,15 +154,15 @@ def generate(
     """A stream of `length` characters that follow on `prime`; the prime itself is not among them.
 
     The pieces are single characters, or k at a time for a model of k characters per step, whose prime must then hold
-    a multiple of k. Temperatures, seed, shift and errors as in `sample`; ValueError too for a prime outside ASCII, a
-    negative length, and a model that does not emit codes.
+    a multiple of k. Temperatures, seed, shift and errors as in `sample`; ValueError too for a prime outside the model's
+    vocabulary, a negative length, and a model whose x is no text.
     """
     pieces = _pieces(model, prime, temperature, prior_temperature, length, seed, 1, shift)
     return (piece[0] for piece in pieces)
 
 
 def generate_many(
-    model: VRNN | CharRNN,
+    model: SequenceModel,
     streams: int,
     prime: str = "",
     temperature: float = 1.0,
@@ -130,15 +177,17 @@ def generate_many(
 
 
 def _pieces(model, prime, temperature, prior_temperature, length, seed, streams, shift) -> Iterator[list[str]]:
-    phi_x = (model.cell if isinstance(model, VRNN) else model).phi_x
-    if not phi_x.takes_codes:
+    emission = model.emission_type
+    if not emission.takes_codes:
         raise ValueError("generate makes text, and this model emits vectors; use sample.")
+    if emission.vocabulary is None:
+        raise ValueError("generate makes text, and this model's codes have no vocabulary; use sample.")
     if length < 0:
         raise ValueError(f"length must be zero or more, not {length}.")
-    k = phi_x.characters
+    k = emission.characters
     if len(prime) % k:
         raise ValueError(f"the prime holds {len(prime)} characters, and this model reads {k} at a time.")
-    codes = encode(prime) if prime else None
+    codes = encode(prime, vocabulary=emission.vocabulary) if prime else None
     if k > 1 and codes is not None:
         codes = codes.view(-1, k)
     steps = sample(
@@ -154,6 +203,6 @@ def _pieces(model, prime, temperature, prior_temperature, length, seed, streams,
     def pieces():
         for start in range(0, length, k):
             x = next(steps).x.view(streams, k)
-            yield [decode(row)[: length - start] for row in x]
+            yield [decode(row, emission.vocabulary)[: length - start] for row in x]
 
     return pieces()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .gaussian import DiagonalGaussian, standard_normal
-from .text import encode
-from .vrnn import VRNN
+from .text import ASCII, encode
+from .vrnn import VRNN, without_padding
 
 
 class Trace(NamedTuple):
@@ -28,11 +28,13 @@ class Trace(NamedTuple):
 def trace(model: VRNN, text: str, *, draws: int = 10, seed: int = 0) -> Trace:
     """Reads a text from a state of zeros, with `draws` of z side by side; the same seed gives the same draws.
 
-    Raises ValueError for an empty text, for characters outside ASCII, and for a model of more than one in each step.
+    Raises ValueError for an empty text, for characters outside the model's vocabulary, and for a model of more than one
+    in each step.
     """
     model, generator = copy.deepcopy(model).cpu().eval(), torch.Generator().manual_seed(seed)
     model.batch_first = False
-    out = model(encode(text)[:, None].repeat(1, draws), generator=generator)
+    codes = encode(text, model.emission_type.vocabulary or ASCII)
+    out = model(codes[:, None].repeat(1, draws), generator=generator)
     before = torch.cat([torch.zeros_like(out.hidden[:1]), out.hidden[:-1]])
     logits, *_ = model.cell.emission(out.prior.sample(generator=generator), before)
     prior, posterior = (DiagonalGaussian(*(parameter[:, 0] for parameter in q)) for q in (out.prior, out.posterior))
@@ -41,7 +43,15 @@ def trace(model: VRNN, text: str, *, draws: int = 10, seed: int = 0) -> Trace:
 
 
 @torch.no_grad()
-def swap_z(model: VRNN, x: Tensor, source: str, *, relative: bool = False, seed: int = 0) -> Tensor:
+def swap_z(
+    model: VRNN,
+    x: Tensor,
+    source: str,
+    *,
+    relative: bool = False,
+    seed: int = 0,
+    lengths: Tensor | None = None,
+) -> Tensor:
     """Loss 1 in nats per time step, (T, B), when decoder and recurrence are given another z: does it matter which?
 
     source: "posterior", the z that x itself gives, so that this is the model's own loss 1; "prior", drawn from the
@@ -49,11 +59,15 @@ def swap_z(model: VRNN, x: Tensor, source: str, *, relative: bool = False, seed:
     A z tells of h as well, since the prior's mean moves with h, and a z out of place is missed for that alone. With
     `relative` not z is swapped but (z - mean_p) / std_p, all that can tell of x_t: then zeros are the prior's mean.
 
-    x: (T, B, ...), also for a model with batch_first, read from zeros; B > 1 for "other". The same seed gives the same
-    draws. Raises ValueError for another source.
+    x: (T, B, ...), also for a model with batch_first, read from zeros. lengths: (B,), behind which the loss is 0 (and a
+    neighbour's z, if that is shorter, zeros). The same seed gives the same draws. Raises ValueError for another source,
+    and for "other" with one sequence, which has no neighbour.
     """
     model, generator = _reader(model, x, seed)
-    out, cell = model(x, generator=generator), model.cell
+    if source == "other" and x.shape[1] < 2:
+        raise ValueError('source="other" takes z from a neighbour, and there is one sequence.')
+    out, cell = model(x, generator=generator, lengths=lengths), model.cell
+    x = without_padding(x, out.steps, cell.phi_x)
     own = (out.z - out.prior.mean) * torch.exp(-out.prior.log_std) if relative else out.z
     drawn = standard_normal(own.shape, own, generator)
     swapped = {"posterior": own, "prior": drawn, "zeros": torch.zeros_like(own), "other": own.roll(1, 1)}
@@ -65,20 +79,25 @@ def swap_z(model: VRNN, x: Tensor, source: str, *, relative: bool = False, seed:
         z = cell.prior(h).rsample(z) if relative or source == "prior" else z
         losses.append(-cell.emission(z, h).log_prob(x_t))
         state = cell.rnn(x_t, z, state)
-    return torch.stack(losses)
+    losses = torch.stack(losses)
+    return losses if out.steps is None else losses.masked_fill(~out.steps, 0.0)
 
 
 @torch.no_grad()
-def active_units(model: VRNN, x: Tensor, *, threshold: float = 0.01, seed: int = 0) -> int:
+def active_units(
+    model: VRNN, x: Tensor, *, threshold: float = 0.01, seed: int = 0, lengths: Tensor | None = None
+) -> int:
     """How many of z's Z entries tell of x: those for which mean_q - mean_p varies by more than `threshold` over x.
 
     Burda et al. 2016 (arXiv 1509.00519), section 5.2, count the variance of the posterior's mean. Here the prior is
     conditional, and that mean moves with h even where it says nothing of x_t, so the prior's is taken from it first.
-    x: (T, B, ...), also for a model with batch_first, read from zeros; the variance is over its T B steps.
+    x: (T, B, ...), also for a model with batch_first, read from zeros; the variance is over its T B steps, or
+    those within `lengths` (B,).
     """
     model, generator = _reader(model, x, seed)
-    out = model(x, generator=generator)
-    return int(((out.posterior.mean - out.prior.mean).flatten(0, 1).var(0) > threshold).sum())
+    out = model(x, generator=generator, lengths=lengths)
+    moved = out.posterior.mean - out.prior.mean
+    return int(((moved.flatten(0, 1) if out.steps is None else moved[out.steps]).var(0) > threshold).sum())
 
 
 @torch.no_grad()
@@ -95,7 +114,7 @@ def mutual_information(model: VRNN, x: Tensor, *, draws: int = 100, seed: int = 
     model that does not emit one code per time step.
     """
     cell = model.cell
-    if not cell.phi_x.takes_codes or cell.characters > 1:
+    if not model.emission_type.takes_codes or cell.characters > 1:
         raise ValueError("the mutual information is a sum over the codes of one character per time step.")
     model, generator = _reader(model, x, seed)
     out, cell = model(x, generator=generator), model.cell

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checkpoint import read_checkpoint, save_checkpoint
+from .checkpoint import classes_of, read_checkpoint, save_checkpoint
 from .evaluation import Evaluation
 from .files import write_atomically
 from .schedules import value_at
@@ -147,7 +147,7 @@ class Run:
         return hashlib.sha256(" ".join(f"{value:.9g}" for value in values).encode()).hexdigest()
 
     def _load(self, out: Path) -> None:
-        model, tensors, about = read_checkpoint(out / "last.safetensors")
+        model, tensors, about = read_checkpoint(out / "last.safetensors", classes_of(self.model))
         update, history = about["update"], _read_history(out, about["update"])
         # Of its configuration an older run does not tell all that there is today; its checkpoint's model does.
         there = history | json.loads(_to_json({"configuration": model.configuration}))
@@ -177,13 +177,12 @@ class Run:
 
     def _nest(self, leaves: list[Tensor]):
         """The state made of these tensors, in the order of _leaves."""
-        zero_state = getattr(self.model, "cell", self.model).zero_state
         parts = iter(leaves)
 
         def fill(state):
             return next(parts) if isinstance(state, Tensor) else tuple(map(fill, state))
 
-        return fill(zero_state(leaves[0].new_zeros(1, 1)))
+        return fill(self.model.zero_state(leaves[0].new_zeros(1, 1)))
 
 
 def read_records(out: Path) -> list[Record]:
@@ -199,7 +198,7 @@ def read_records(out: Path) -> list[Record]:
     losses = torch.tensor([history[name] for name in LOSSES], dtype=next(model.parameters()).dtype)  # from nine digits
     taken = {
         entry["update"]: (
-            Evaluation(*(math.nan if entry[name] is None else entry[name] for name in LOSSES[:2]), 0.0, math.nan),
+            Evaluation(_number(entry["reconstruction"]), _number(entry["kl"]), 0.0, math.nan),
             entry["sample"],
         )
         for entry in history["validation"]
@@ -223,7 +222,8 @@ def _history(out: Path) -> dict:
         text = (out / "history.json").read_text().replace('"Linear(', '"Ramp(')
         history = json.loads(text, parse_constant=lambda _: None)  # they had bare NaN and Infinity, too
         rates = [{"from": 0, "learning_rate": history["learning_rate"]}]
-        return {"word_dropout": 0.0, "data": None, "learning_rates": rates, **history}
+        options = {"word_dropout": 0.0, "objective": "elbo", "particles": 1}
+        return {**options, "data": None, "learning_rates": rates, **history}
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{out / 'history.json'} cannot be read ({error}); the run cannot go on.") from error
 
@@ -236,6 +236,11 @@ def _read_history(out: Path, update: int) -> dict:
     history["validation"] = [entry for entry in history["validation"] if entry["update"] <= update]
     history["learning_rates"] = [entry for entry in history["learning_rates"] if entry["from"] < update]
     return history
+
+
+def _number(value: float | None) -> float:
+    """A loss out of a history, where one that is not finite is null."""
+    return math.nan if value is None else value
 
 
 def _leaves(state) -> list[Tensor]:

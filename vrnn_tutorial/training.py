@@ -18,22 +18,28 @@ from . import bounds
 from .checkpoint import Model
 from .evaluation import Evaluation, evaluate
 from .generation import generate
+from .lengths import as_batch, mean_over_steps, real_steps
 from .run import Record, Run
 from .schedules import Schedule, non_negative, value_at
+
+#: Bounds to train with beside the ELBO.
+OBJECTIVES = {"iwae": bounds.iwae_bound, "fivo": bounds.fivo_bound}
 
 
 def train(
     model: Model,
-    corpus: Iterable[Tensor],
+    corpus: Iterable,
     *,
     updates: int = 2000,
     learning_rate: Schedule = 0.001,
     kl_weight: Schedule = 1.0,
     free_bits: Schedule = 0.0,
     word_dropout: float = 0.0,
+    objective: str = "elbo",
+    particles: int = 1,
     weight_decay: float = 0.0,
     clip: float = 1.0,
-    validation: Tensor | None = None,
+    validation: Tensor | tuple | list | None = None,
     evaluate_every: int = 100,
     keep: Iterable[int] = (),
     out: Path | str | None = None,
@@ -44,54 +50,67 @@ def train(
 ) -> Iterator[Record]:
     """Trains `model` in place, one record per update; nothing happens until the records are iterated over.
 
-    Adam on the mean loss per time step (see bounds.loss), its gradient clipped. Leaving the loop early keeps what was
-    learned. Noise and dropout depend on `seed` and the update alone; torch's generator is left as it was.
+    Adam on the mean loss per time step, its gradient clipped before each step. Leaving the loop early keeps what was
+    learned. Chance depends on `seed` and the update alone, and torch's generator is left as it was.
 
     Args:
         model: in training mode from then on.
-        corpus: any iterable of x that the model reads, gone through again and again; a Corpus gives the source's random
-            windows of 64 x 300. If it says `carries_state`, the state at the end of a batch, detached, starts the next.
+        corpus: any iterable of batches in one of the forms of `lengths.as_batch`, gone through again and again; a
+            Corpus gives the source's random windows of 64 x 300. If it says `carries_state`, the state at the end of a
+            batch, detached, starts the next.
         updates: steps in all, those of a run that is resumed among them.
-        learning_rate, kl_weight, free_bits: numbers, or functions of the updates done that give them.
+        learning_rate: a number, or a function that gives it of the updates done.
+        kl_weight, free_bits: likewise; see `bounds.loss`.
         word_dropout: share of the characters that the recurrence reads as code 0, NUL, which no text holds (Bowman et
             al. 2015, arXiv 1511.06349, section 3.1). As there, the encoder sees x_t itself all the while, so that z_t
             may tell h_t of it.
+        objective: "elbo"; or "iwae" or "fivo" (see `bounds`), which take neither a KL weight nor free bits.
+        particles: K of these two.
         weight_decay: decoupled from the gradient (arXiv 1711.05101).
         clip: largest norm of the gradient; infinity for any.
-        validation: held-out text, the corpus' own by default, or sequences as the model reads them; scored every
-            `evaluate_every` updates, at the first and at the last.
-        keep: updates whose weights are kept in checkpoints of their own.
-        out: a folder for `history.json`, `last.safetensors`, `best.safetensors` (by validation) and those of `keep`. All
-            are written whole or not at all, when validation is taken, and when the loop ends or is left.
+        validation: held-out text or sequences, the corpus' own by default, scored before the first update, after every
+            `evaluate_every` of them, and after the last.
+        keep: updates after which the weights are kept in a checkpoint of their own.
+        out: a folder for `history.json`, `last.safetensors`, `best.safetensors` (by validation) and what is to be kept.
+            All are written whole or not at all, when validation is taken, and when the loop ends or is left.
         resume: go on with the run in `out`, if there is one. It may have another learning rate from there on; all else
             must be as it was: KL weight and free bits in the updates done, and the data, of which a hash is kept (of a
-            corpus that is none of ours, of its first batch). With our corpora, the losses are the very ones that it
-            would have had.
-        seed: of noise, dropout, validation and samples.
-        device: to which the model is moved. progress: whether to show a bar.
+            corpus that is none of `batches` and `text`, of its first batch). With a corpus of these, the losses are the
+            very ones that it would have had.
+        seed: of noise, dropouts, validation and samples.
+        device: to which the model is moved.
+        progress: whether to show a bar.
 
     Returns:
         An iterator of records, one for each update that is still to be done.
 
     Raises:
-        ValueError: at the call for settings that make no run, for a run in `out` that was made with others, and for one
-            that was pruned; later for a schedule that gives no such number, and a corpus without a batch.
+        ValueError: at the call for settings that make no run, and for a run in `out` that was made with others or was
+            pruned; later for a schedule that gives no finite number, zero or more, and for a corpus without a batch.
         FileExistsError: if `out` holds a run, and resume is not asked for.
         FloatingPointError: if a loss or gradient is not finite; files stay as last saved.
         OSError: if a file cannot be written.
 
     Warns:
-        RuntimeWarning: if the loss on validation is not finite.
+        `RuntimeWarning`: if the loss on validation is not finite.
     """
     updates, evaluate_every = _whole("updates", updates, 1), _whole("evaluate_every", evaluate_every, 1)
-    kept = {_whole("keep", update, 0) for update in keep}
-    seed = _whole("seed", seed, -(2**63), 2**64 - 1)  # torch's bounds
+    particles, kept = _whole("particles", particles, 1), {_whole("keep", update, 0) for update in keep}
+    seed = _whole("seed", seed, -(2**63), 2**64 - 1)  # torch's own bounds
     if not clip > 0:
         raise ValueError(f"clip must be a positive number, not {clip}.")
-    if not 0 <= word_dropout <= 1 or (word_dropout and model.configuration["emission"] != "categorical"):
+    if not 0 <= word_dropout <= 1 or (word_dropout and not model.emission_type.takes_codes):
         raise ValueError(f"word_dropout={word_dropout}: a share from 0 to 1, of characters and not of vectors.")
+    if objective not in ("elbo", *OBJECTIVES):
+        raise ValueError(f"objective must be one of elbo, {', '.join(OBJECTIVES)}, not {objective!r}.")
+    if objective == "elbo" and particles != 1:
+        raise ValueError(f"particles={particles}: the ELBO has one; train with objective='iwae' or 'fivo'.")
+    if objective != "elbo" and (kl_weight != 1 or free_bits != 0):
+        raise ValueError(f"{objective} takes neither a KL weight nor free bits.")
+    if objective != "elbo" and not getattr(model, "latent_size", 1):
+        raise ValueError(f"{objective} averages over z, which a {type(model).__name__} has not.")
     if out == "":
-        raise ValueError("out names no folder; None keeps nothing.")
+        raise ValueError("out names no folder; without it, nothing is kept.")
     settings = {
         "model": type(model).__name__,
         "configuration": model.configuration,
@@ -104,6 +123,8 @@ def train(
         "clip": float(clip),
         "evaluate_every": evaluate_every,
         "seed": seed,
+        "objective": objective,
+        "particles": particles,
     }
     run = Run(model.to(device), settings, None if out is None else Path(out), resume)
     if validation is None:
@@ -112,14 +133,14 @@ def train(
 
 
 def _whole(name: str, value, least: int, most: float = math.inf) -> int:
-    """The value as an int, which NumPy's are not. Raises ValueError unless it is a whole number within these bounds."""
+    """The value in Python's own type. Raises ValueError unless it is a whole number within these bounds."""
     try:
         number = operator.index(value)
     except TypeError:
         raise ValueError(f"{name} must be a whole number, not {value}.") from None
     if not least <= number <= most:
-        bounds = f"at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise ValueError(f"{name} must be {bounds}, not {value}.")
+        allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise ValueError(f"{name} must be {allowed}, not {value}.")
     return number
 
 
@@ -127,9 +148,8 @@ def _schedule(name: str, value: Schedule) -> Schedule:
     return value if callable(value) else non_negative(name, value)
 
 
-def _loop(run: Run, settings: dict, updates: int, validation: Tensor | None, keep: set[int], device, progress):
-    model, optimizer, corpus = run.model, run.optimizer, settings["corpus"]
-    seed, word_dropout = settings["seed"], settings["word_dropout"]
+def _loop(run: Run, settings: dict, updates: int, validation, keep: set[int], device, progress: bool):
+    model, optimizer, corpus, seed = run.model, run.optimizer, settings["corpus"], settings["seed"]
     carries_state = getattr(corpus, "carries_state", False)
     batches = _batches(corpus, run)
 
@@ -147,29 +167,28 @@ def _loop(run: Run, settings: dict, updates: int, validation: Tensor | None, kee
         with bar:
             while run.update < updates:
                 started, processor = time.perf_counter(), time.process_time()
-                x = next(batches, None)
-                if x is None:
+                batch = next(batches, None)
+                if batch is None:
                     raise ValueError(f"the corpus gave no batch for update {run.update + 1}.")
-                x = x.to(device)
+                x, lengths = as_batch(batch, model.batch_axis == 0)
+                x, lengths = x.to(device), None if lengths is None else lengths.to(device)
                 rate, kl_weight, free_bits = (
                     value_at(name, settings[name], run.update) for name in ("learning_rate", "kl_weight", "free_bits")
                 )
                 model.train()
                 with _seeded(seed, run.update, x.device):
-                    heard = (
-                        {"rnn_input": x.masked_fill(torch.rand_like(x, dtype=torch.float) < word_dropout, 0)}
-                        if word_dropout
-                        else {}
+                    result, loss = _forward(
+                        model, x, lengths, run.state if carries_state else None, settings, kl_weight, free_bits
                     )
-                    result = model(x, run.state if carries_state else None, **heard)
                 optimizer.zero_grad()
-                bounds.loss(result, kl_weight, free_bits).backward()
+                loss.backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), settings["clip"]).item()
-                losses = result.reconstruction.mean().item(), result.kl.mean().item()
+                steps = getattr(result, "steps", None)  # a VAE's x have none
+                losses = tuple(mean_over_steps(part, steps).item() for part in (result.reconstruction, result.kl))
                 if not all(map(math.isfinite, (*losses, norm))):
                     raise FloatingPointError(
                         f"update {run.update + 1}: not finite: losses {losses}, gradient {norm}, rate {rate}; "
-                        f"{_far_from_zero(x)}"
+                        f"{_far_from_zero(model, x, lengths)}"
                         f"training stopped, {'files keep' if run.out else 'the model keeps'} the last good weights."
                     )
                 with _uninterrupted():
@@ -183,10 +202,13 @@ def _loop(run: Run, settings: dict, updates: int, validation: Tensor | None, kee
                 if due():
                     evaluation, text = _examine(run, validation, keep, seed)
                     run.save()
-                speed = (x if x.dtype == torch.int64 else x[..., 0]).numel() / seconds
+                scored = (
+                    result.reconstruction.numel() // settings["particles"] if lengths is None else int(lengths.sum())
+                )
+                speed = scored * model.emission_type.characters / seconds
                 bar.set_postfix_str(f"{losses[0]:.3f} + KL {losses[1]:.3f} nats, {speed:,.0f} characters/s", False)
                 bar.update()
-                yield Record(run.update, *losses, norm, speed, evaluation, text)
+                yield Record._make((run.update, *losses, norm, speed, evaluation, text))
     except (FloatingPointError, OSError):
         raise
     except BaseException:
@@ -195,16 +217,31 @@ def _loop(run: Run, settings: dict, updates: int, validation: Tensor | None, kee
         raise
 
 
-def _examine(run: Run, validation: Tensor | None, keep: set[int], seed: int) -> tuple[Evaluation | None, str | None]:
+def _forward(model, x: Tensor, lengths: Tensor | None, state, settings: dict, kl_weight: float, free_bits: float):
+    """What the model makes of a batch, and the loss that is to fall."""
+    given = {} if lengths is None else {"lengths": lengths}
+    if share := settings["word_dropout"]:
+        given["rnn_input"] = x.masked_fill(torch.rand_like(x, dtype=torch.float) < share, 0)
+    if state is not None:
+        given["state"] = state
+    if settings["objective"] == "elbo":
+        result = model(x, **given)
+        return result, bounds.loss(result, kl_weight, free_bits)
+    result = OBJECTIVES[settings["objective"]](model, x, settings["particles"], **given)
+    return result, result.loss()
+
+
+def _examine(run: Run, validation, keep: set[int], seed: int) -> tuple[Evaluation | None, str | None]:
     """Validation ELBO and a sample of the weights as they are, which are kept if they are the best or asked for."""
     if run.update in keep:
         run.keep()
     if validation is None or not len(validation):
         return None, None
-    streams = min(16, max(len(validation) // 1000, 1)) if validation.dim() == 1 else 1
+    is_one = isinstance(validation, Tensor) and validation.dim() == 1
+    streams = min(16, max(len(validation) // 1000, 1)) if is_one else 1
     evaluation = evaluate(run.model, validation, draws=1, streams=streams, seed=seed)
-    takes_codes = validation.dtype == torch.int64
-    text = "".join(generate(run.model, length=200, seed=seed)) if takes_codes else None
+    is_text = run.model.emission_type.vocabulary is not None
+    text = "".join(generate(run.model, length=200, seed=seed)) if is_text else None
     run.validation_done(evaluation, text)
     if not math.isfinite(evaluation.loss):
         warnings.warn(
@@ -220,11 +257,11 @@ def _examine(run: Run, validation: Tensor | None, keep: set[int], seed: int) -> 
 def _batches(corpus, run: Run):
     """The run's batches from its next update on; the first of all is looked at in any case."""
     updates = run.update
-    for number, x in enumerate(_again_and_again(corpus)):
+    for number, batch in enumerate(_again_and_again(corpus)):
         if number == 0:
-            run.check_data(x)
+            run.check_data(batch)
         if number >= updates:
-            yield x
+            yield batch
 
 
 def _again_and_again(corpus):
@@ -237,12 +274,17 @@ def _again_and_again(corpus):
             yield x
 
 
-def _far_from_zero(x: Tensor) -> str:
+def _far_from_zero(model, x: Tensor, lengths: Tensor | None) -> str:
     """What is to be said of the values of x, if they are what made a loss overflow."""
-    real = x[x.isfinite()] if x.is_floating_point() else x[:0]
-    if not real.numel() or real.abs().max() <= 10:  # more deviations than data that were standardised have
+    if model.emission_type.takes_codes:
         return ""
-    return f"x lies between {real.min():.4g} and {real.max():.4g}: standardise it, to mean 0 and deviation 1; "
+    if lengths is not None:
+        steps = real_steps(lengths, x.shape[1 - model.batch_axis])
+        x = x[steps if model.batch_axis else steps.T]
+    seen, x = (values[values.isfinite()] for values in (model.emission_type.inputs(x), x))
+    if not seen.numel() or seen.abs().max() <= 10:  # more deviations than standardised data have
+        return ""
+    return f"x lies between {x.min():.4g} and {x.max():.4g}: standardise it, as emissions.Scaled does; "
 
 
 def _detach(state):

@@ -1,13 +1,14 @@
 """The variational autoencoder (chapter 1)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .cell import net
-from .emission import Emission, from_raw, raw_size
-from .gaussian import DiagonalGaussian
+from .cell import net, values_are_there
+from .configuration import VAEConfiguration, made_of
+from .emissions import Distribution
+from .gaussian import DiagonalGaussian, from_raw
 
 
 class VAEOutput(NamedTuple):
@@ -18,7 +19,7 @@ class VAEOutput(NamedTuple):
     prior: DiagonalGaussian  # standard normal, parameters (B, Z)
     posterior: DiagonalGaussian  # parameters (B, Z)
     z: Tensor  # (B, Z)
-    emission: Emission  # of x, parameters (B, D)
+    emission: Distribution  # of x, parameters (B, D)
 
 
 class VAE(nn.Module):
@@ -31,25 +32,18 @@ class VAE(nn.Module):
 
     batch_axis = 0
 
-    def __init__(
-        self,
-        input_size: int = 64,
-        hidden_size: int = 128,
-        latent_size: int = 2,
-        *,
-        emission: str = "bernoulli",
-        depth: int = 2,
-    ):
+    @made_of(VAEConfiguration)
+    def __init__(self, c: VAEConfiguration):
         super().__init__()
-        self.configuration = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
-        if emission == "categorical":
-            raise ValueError("a VAE's emission is bernoulli or gaussian: its x is a vector, not a code.")
-        self.emission_kind = emission
-        self.posterior_net = net(input_size, hidden_size, 2 * latent_size, depth)
-        self.emission_net = net(latent_size, hidden_size, raw_size(emission, input_size), depth)
+        self.configuration = c.as_dict()
+        self.emission_type = c.emission_type
+        self.posterior_net = net(c.emission_type.reads(c.input_size), c.hidden_size, 2 * c.latent_size, c.depth)
+        self.emission_net = net(c.latent_size, c.hidden_size, c.emission_type.size(c.input_size), c.depth)
 
     def forward(self, x: Tensor, noise: Tensor | None = None, generator: torch.Generator | None = None) -> VAEOutput:
-        """x: (B, D). noise: (B, Z), standard normal, drawn if not given."""
+        """x: (B, D). noise: (B, Z), standard normal, drawn if not given. Raises ValueError for other values."""
+        if values_are_there():
+            self.emission_type.check(x, x.shape[-1])
         posterior = self.posterior(x)
         prior = DiagonalGaussian(torch.zeros_like(posterior.mean), torch.zeros_like(posterior.mean))
         z = posterior.rsample(noise, generator)
@@ -58,8 +52,8 @@ class VAE(nn.Module):
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:
         """q(z | x), the encoder. x: (..., D) gives parameters (..., Z)."""
-        return DiagonalGaussian(*self.posterior_net(x).chunk(2, -1))
+        return from_raw(self.posterior_net(self.emission_type.inputs(x)))
 
-    def emission(self, z: Tensor) -> Emission:
+    def emission(self, z: Tensor) -> Any:
         """p(x | z), the decoder. z: (..., Z) gives parameters (..., D)."""
-        return from_raw(self.emission_net(z), self.emission_kind)
+        return self.emission_type.distribution(self.emission_net(z))

@@ -5,40 +5,51 @@ in one batch: phi_x and its products with the first weights of posterior and rec
 both losses after it.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .by_hand import gated_path
-from .cell import State, VRNNCell
-from .emission import Emission
-from .gaussian import DiagonalGaussian, standard_normal
+from .by_hand import gated_path, why_not_by_hand
+from .cell import InputFeatures, State, Step, VRNNCell, values_are_there
+from .emissions import Distribution, Emission
+from .gaussian import DiagonalGaussian, from_raw, standard_normal
+from .lengths import check_lengths, real_steps
+from .models import Drawn, sample_of
 
 
 class Output(NamedTuple):
-    """What a VRNN computes over T steps of a batch of B (the two axes change places with batch_first)."""
+    """What a VRNN computes over T steps of a batch of B (the two axes change places with batch_first).
+
+    Behind the end of a sequence that is shorter than T, losses, z and hidden are zero, and the parameters of the
+    distributions mean nothing.
+    """
 
     reconstruction: Tensor  # (T, B): loss 1, -log p(x_t | z_t, h_{t-1}), nats per time step
     kl: Tensor  # (T, B): loss 2, KL(posterior || prior) of z_t, nats per time step
-    state: State  # after the last step
+    state: State  # after the last step, each sequence's own
     prior: DiagonalGaussian  # parameters (T, B, Z)
     posterior: DiagonalGaussian  # parameters (T, B, Z)
     z: Tensor  # (T, B, Z)
-    hidden: Tensor  # (T, B, H): h_1 to h_T of the top layer
-    emission: Emission  # parameters (T, B, ...)
+    hidden: Tensor  # (T, B, H): h_1 to h_T of the top layer (and the emission's memory behind it)
+    emission: Distribution  # parameters (T, B, ...)
+    steps: Tensor | None = None  # (T, B), bool: which steps there are; None for all
 
 
 class VRNN(nn.Module):
     """`out = VRNN(cell)(x, state)`: a VRNNCell, the source's by default, over a sequence.
 
     Neither loss is weighted or clamped; that is the business of `bounds`. Minus their sum is the ELBO per step:
-    Chung et al. 2015 (arXiv 1506.02216), equation 11.
+    Chung et al. 2015 (arXiv 1506.02216), equation 11. batch_first: x is (B, T, ...) in place of (T, B, ...).
+    Raises TypeError for a cell that is none.
     """
 
     def __init__(self, cell: VRNNCell | None = None, batch_first: bool = False):
         super().__init__()
+        if not isinstance(cell, VRNNCell | None):
+            raise TypeError(f"VRNN takes a VRNNCell, as in VRNN(VRNNCell(128, 64)), not {cell!r}.")
         self.cell = VRNNCell() if cell is None else cell
         self.batch_first = batch_first
 
@@ -51,6 +62,22 @@ class VRNN(nn.Module):
         """The arguments that make this model again."""
         return {**self.cell.configuration, "batch_first": self.batch_first}
 
+    @property
+    def emission_type(self) -> Emission:
+        return self.cell.emission_type
+
+    @property
+    def latent_size(self) -> int:
+        return self.cell.latent_size
+
+    def zero_state(self, like: Tensor) -> State:
+        """The cell's."""
+        return self.cell.zero_state(like)
+
+    def hidden(self, state: State) -> Tensor:
+        """The cell's."""
+        return self.cell.hidden(state)
+
     def forward(
         self,
         x: Tensor,
@@ -58,81 +85,318 @@ class VRNN(nn.Module):
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
         rnn_input: Tensor | None = None,
+        lengths: Tensor | None = None,
+        particles: int = 1,
+        by_hand: bool | None = None,
     ) -> Output:
-        """x: codes (T, B), (T, B, k), or vectors (T, B, D). state: before the first step, None is zeros.
+        """Both losses, and all that they are made of, over a sequence.
 
-        noise: (T, B, Z), standard normal, drawn if not given. rnn_input: what the recurrence reads in place of x, whose
-        shape it has; posterior and losses keep to x. With batch_first x, noise and rnn_input start (B, T).
-        Raises ValueError for an x of the wrong type, axes or size, or of no steps.
+        Args:
+            x: codes (T, B), (T, B, k), or vectors (T, B, D).
+            state: before the first step; None is zeros.
+            noise: (T, B, Z), standard normal, drawn with the generator if not given; (T, B K, Z) of K particles.
+            rnn_input: what the recurrence reads in place of x, whose shape it has; posterior and losses keep to x.
+            lengths: (B,), int64, 0 to T: how many steps of each sequence there are; None for all T. What stands behind
+                them changes nothing.
+            particles: K, how many times each sequence is there, side by side, each time with a z of its own: state,
+                noise and outputs have B K columns.
+            by_hand: whether the recurrence's gradient is the one written by hand; None takes it where it serves.
+
+        With batch_first x, noise and rnn_input start (B, T).
+
+        Raises:
+            ValueError: for an x of the wrong type, axes, size or values, or of no steps; noise of another type or size;
+                lengths of another type or size, or beyond T; fewer than one particle; and by_hand=True where it does
+                not serve.
         """
-        self.cell.phi_x.check_axes(x, *("BT" if self.batch_first else "TB"))
-        if self.batch_first:
-            x = x.transpose(0, 1)
-            noise, rnn_input = (None if given is None else given.transpose(0, 1) for given in (noise, rnn_input))
-        out = self.run(x, state, noise, generator, rnn_input)
-        if self.batch_first:
-            out = out._replace(**{name: _swap(v) for name, v in out._asdict().items() if name != "state"})
-        return out
-
-    def run(self, x, state, noise, generator, rnn_input=None) -> Output:
-        cell = self.cell
-        x_posterior, x_rnn = self.input_products(x)
-        if rnn_input is not None:
-            x_rnn = self.input_products(rnn_input)[1]
+        x, heard, steps = self.read_input(x, rnn_input, lengths)
+        if particles < 1:
+            raise ValueError(f"particles must be at least 1, not {particles}.")
+        weight = next(self.cell.parameters())
+        columns = x.shape[1] * particles
+        shape = (len(x), columns, self.latent_size)
         if noise is None:
-            noise = standard_normal((*x_rnn.shape[:2], cell.latent_size), x_rnn, generator)
+            noise = standard_normal(shape, weight, generator)
+        else:
+            noise = noise.transpose(0, 1) if self.batch_first else noise
+            if noise.shape != shape or noise.dtype != weight.dtype:
+                raise ValueError(f"noise must be {weight.dtype} {shape}, not {noise.dtype} {tuple(noise.shape)}.")
         if state is None:
-            state = cell.zero_state(x_rnn[0])
+            state = self.zero_state(weight.new_empty(columns, 0))
+        if steps is not None:
+            steps = steps.repeat_interleave(particles, 1)
+        changed = what_changed(self.cell)
+        why_not = changed or why_not_by_hand(self.cell)
+        if by_hand and why_not:
+            raise ValueError(f"by_hand=True: {why_not}.")
+        if changed:
+            return self._step_by_step(x, heard, noise, state, steps, particles)
+        path = open_path if why_not or by_hand is False else gated_path
+        return self._hoisted(x, heard, noise, state, steps, particles, path)
+
+    def read_input(self, x, rnn_input, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """x and what the recurrence reads, (T, B, ...), both checked, and which steps there are."""
+        phi_x, axes = self.cell.phi_x, "BT" if self.batch_first else "TB"
+        given = [phi_x.read(part, *axes) for part in (x, *(() if rnn_input is None else (rnn_input,)))]
+        if given[0].shape != given[-1].shape:
+            raise ValueError(f"rnn_input must have x's shape {tuple(given[0].shape)}, not {tuple(given[1].shape)}.")
+        if self.batch_first:
+            given = [part.transpose(0, 1) for part in given]
+        steps = None
+        if lengths is not None:
+            check_lengths(lengths, *given[0].shape[:2])
+            steps = real_steps(lengths, len(given[0]))
+        given = [without_padding(part, steps, phi_x) for part in given]
+        return given[0], given[-1], steps
+
+    def _hoisted(
+        self, x: Tensor, heard: Tensor, noise: Tensor, state: State, steps: Tensor | None, particles: int, path
+    ) -> Output:
+        """What does not recur is computed for all steps at once, before the path through time and after it."""
+        cell = self.cell
+        x_posterior, x_rnn, memory = self.input_products(x, heard, state, particles)
+        x = x.repeat_interleave(particles, 1) if particles > 1 else x
+        layers = cell.layer_states(state)
+        before = cell.layer_hidden(layers[-1])
         # One mask per step, drawn before the loop, so that posterior, prior and emission see the same h.
         mask = None
         if cell.training and cell.dropout:
-            mask = F.dropout(torch.ones_like(x_rnn[..., : cell.hidden_size]), cell.dropout)
-        before = cell.hidden(state)
-        by_hand = cell.rnn_type == "gru" and cell.num_layers == 1 and len(cell.posterior_net) == 1
-        path = gated_path if by_hand else open_path
-        hidden, raw_posterior, z, z_features, state = path(cell, x_posterior, x_rnn, noise, state, mask)
+            mask = F.dropout(x_rnn.new_ones(*x_rnn.shape[:2], cell.hidden_size), cell.dropout)
+        hidden, raw, z, z_features, layers = path(cell, x_posterior, x_rnn, noise, layers, mask, memory, steps)
         seen = torch.cat([before[None], hidden[:-1]])
         seen = seen if mask is None else seen * mask
-        prior, posterior = cell.prior(seen), DiagonalGaussian(*raw_posterior.chunk(2, -1))
+        if memory is not None:
+            seen, hidden = torch.cat([seen, memory[:-1]], -1), torch.cat([hidden, memory[1:]], -1)
+            memory = memory[-1] if steps is None else memory.take_along_dim(steps.sum(0)[None, :, None], 0)[0]
+        state = cell.state_of(layers, memory)
+        if self.batch_first:
+            x, hidden, raw, z, z_features, seen = (t.transpose(0, 1) for t in (x, hidden, raw, z, z_features, seen))
+            steps = None if steps is None else steps.transpose(0, 1)
+        prior = cell.prior(seen)
+        posterior = from_raw(raw) if cell.stochastic else prior
         emission = cell.emission_from_features(z_features, seen)
-        return Output(-emission.log_prob(x), posterior.kl(prior), state, prior, posterior, z, hidden, emission)
+        return _output(-emission.log_prob(x), posterior.kl(prior), state, prior, posterior, z, hidden, emission, steps)
 
-    def input_products(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The share of x in the first layer of the posterior (T, B, .) and in the recurrence's gates (T, B, .)."""
+    def _step_by_step(
+        self, x: Tensor, heard: Tensor, noise: Tensor, state: State, steps: Tensor | None, particles: int
+    ) -> Output:
+        """The cell called at each step: for one whose parts are not a VRNNCell's any more."""
+        axis, columns = 1 - self.batch_axis, []
+        same, x, heard = heard is x, x.repeat_interleave(particles, 1), heard.repeat_interleave(particles, 1)
+        for t, (x_t, heard_t, noise_t) in enumerate(zip(x, heard, noise, strict=True)):
+            step = self.cell(x_t, state, noise_t, None, None if same else heard_t)
+            state = step.state if steps is None else where(steps[t], step.state, state)
+            losses = -step.emission.log_prob(x_t), step.posterior.kl(step.prior)
+            columns.append((*losses, step.prior, step.posterior, step.z, step.hidden, step.emission))
+        reconstruction, kl, prior, posterior, z, hidden, emission = (
+            _stack(column, axis) for column in zip(*columns, strict=True)
+        )
+        steps = steps.transpose(0, 1) if self.batch_first and steps is not None else steps
+        return _output(reconstruction, kl, state, prior, posterior, z, hidden, emission, steps)
+
+    def stepper(self, x: Tensor, heard: Tensor, state: State, particles: int) -> Callable[[int, State, Tensor], Step]:
+        """`step(t, state, noise)`: the cell's step from a state that may be another than the one it gave before.
+
+        What reads x alone is done here, for all steps. x, heard: (T, B, ...), as `read_input` gives them. state: before
+        the first step; noise: (B K, Z).
+        """
+        cell = self.cell
+        if what_changed(cell):
+            x, same = x.repeat_interleave(particles, 1), heard is x
+            heard = heard.repeat_interleave(particles, 1)
+            return lambda t, state, noise: cell(x[t], state, noise, None, None if same else heard[t])
+        x_posterior, x_rnn, memory = self.input_products(x, heard, state, particles)
+        x_posterior, x_rnn = x_posterior.unbind(), x_rnn.unbind()
+        step = OpenStep(cell)
+
+        def hoisted(t: int, state: State, noise: Tensor) -> Step:
+            h, mask = cell.layer_hidden(cell.layer_states(state)[-1]), None
+            if cell.training and cell.dropout:
+                mask = F.dropout(torch.ones_like(h), cell.dropout)
+            before = None if memory is None else memory[t]
+            layers, raw, z, z_features = step(x_posterior[t], x_rnn[t], noise, cell.layer_states(state), mask, before)
+            seen = h if mask is None else h * mask
+            seen = seen if before is None else torch.cat([seen, before], -1)
+            prior = cell.prior(seen)
+            emission = cell.emission_from_features(z_features, seen)
+            state = cell.state_of(layers, None if memory is None else memory[t + 1])
+            return Step(state, cell.hidden(state), prior, from_raw(raw) if cell.stochastic else prior, z, emission)
+
+        return hoisted
+
+    def input_products(
+        self, x: Tensor, heard: Tensor, state: State, particles: int = 1
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What of the recurrence reads no h, for all steps at once, of B K columns.
+
+        The share of x in the first layer of the posterior (T, B K, .), that of what the recurrence hears in its gates
+        (T, B K, .), and the memory before each step and after the last, (T + 1, B K, M), if the emission keeps one.
+        """
         cell, weights = self.cell, self.cell.first_weights()
+        emission_type, stochastic = self.emission_type, cell.stochastic
         # A text of more characters than there are codes needs each product once per code, not once per character.
         table = cell.phi_x.takes_codes and cell.characters == 1 and x.numel() > cell.phi_x.input_size
-        features = cell.phi_x(torch.arange(cell.phi_x.input_size, device=x.device) if table else x)
-        x_posterior = F.linear(features, weights.posterior_x, weights.posterior_bias)
-        x_rnn = F.linear(features, weights.rnn_x, weights.rnn_bias)
-        if not table:
-            return x_posterior, x_rnn
-        cell.phi_x.check(x)
-        return F.embedding(x, x_posterior), F.embedding(x, x_rnn)
+        codes = torch.arange(cell.phi_x.input_size, device=x.device) if table else None
+        seen = cell.phi_x.features(x if codes is None else codes)
+        read = seen if heard is x or table else cell.phi_x.features(heard)
+        x_rnn = F.linear(read, weights.rnn_x, weights.rnn_bias)
+        x_posterior = F.linear(seen, weights.posterior_x, weights.posterior_bias) if stochastic else x_rnn[..., :0]
+        if table:
+            x_posterior, x_rnn = F.embedding(x, x_posterior), F.embedding(heard, x_rnn)
+        memory = None
+        if particles > 1:
+            x_posterior, x_rnn = (part.repeat_interleave(particles, 1) for part in (x_posterior, x_rnn))
+        if emission_type.memory_size:
+            heard = heard.repeat_interleave(particles, 1)
+            memory = torch.cat([state[1][None], emission_type.remember(heard, state[1])])
+            if stochastic:
+                x_posterior = x_posterior + F.linear(memory[:-1], weights.posterior_memory)
+        return x_posterior, x_rnn, memory
+
+    def read(
+        self,
+        x: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        prior_temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> State:
+        """The state after x, (T, B, ...), with z from the posterior, whose deviation `prior_temperature` multiplies."""
+        weight = next(self.parameters())
+        noise = standard_normal((*x.shape[:2], self.latent_size), weight, generator)
+        return self(x, state, prior_temperature * noise, lengths=lengths).state
+
+    def draw(
+        self,
+        state: State,
+        temperature: float = 1.0,
+        prior_temperature: float = 1.0,
+        *,
+        generator: torch.Generator | None = None,
+        shift: Tensor | None = None,
+        noise: Tensor | None = None,
+        uniforms: Tensor | None = None,
+    ) -> Drawn:
+        """The next x of each sequence: prior, sample z, decoder, sample x.
+
+        Args:
+            state: what the sequences were so far, B of them.
+            temperature: of x, as its distribution's `sample` has it. prior_temperature: multiplies z's deviation.
+            generator: draws both; or noise: (B, Z), standard normal, for z, and uniforms for x, as its `sample` says.
+            shift: (Z,), by which z is moved, in units of the prior's deviation.
+        """
+        cell = self.cell
+        h = cell.hidden(state)
+        prior = cell.prior(h)
+        if not cell.stochastic:
+            z = prior.mean
+        elif noise is None:
+            z = prior.sample(prior_temperature, generator)
+        else:
+            z = prior.rsample(prior_temperature * noise)
+        if shift is not None:
+            z = z + shift.to(z) * prior.log_std.exp()
+        emission = cell.emission(z, h)
+        return Drawn(sample_of(emission, temperature, generator, uniforms), z, emission)
+
+    def advance(self, x: Tensor, z: Tensor | None, state: State) -> State:
+        """The state after x and z: the cell's recurrence."""
+        assert z is not None
+        return self.cell.rnn(x, z, state)
 
 
-def open_path(cell: VRNNCell, x_posterior: Tensor, x_rnn: Tensor, noise: Tensor, state: State, mask: Tensor | None):
+def _output(reconstruction, kl, state, prior, posterior, z, hidden, emission, steps) -> Output:
+    if steps is not None:
+        reconstruction, kl = (losses.masked_fill(~steps, 0.0) for losses in (reconstruction, kl))
+        z, hidden = (values.masked_fill(~steps[..., None], 0.0) for values in (z, hidden))
+    return Output(reconstruction, kl, state, prior, posterior, z, hidden, emission, steps)
+
+
+def without_padding(x: Tensor, steps: Tensor | None, phi_x: InputFeatures) -> Tensor:
+    """x (T, B, ...), checked where there are steps; elsewhere, whatever stood there, it repeats one of these."""
+    if steps is None:
+        phi_x.check(x)
+        return x
+    real = x[steps] if values_are_there() else x.flatten(0, 1)
+    phi_x.check(real)
+    return torch.where(steps.view(*steps.shape, *[1] * (x.dim() - 2)), x, real[0] if len(real) else 0)
+
+
+def where(chosen: Tensor, state, other):
+    """The columns of `state` that are chosen, (B,), and of `other` the rest."""
+    if isinstance(state, Tensor):
+        return torch.where(chosen[:, None], state, other)
+    return tuple(where(chosen, *parts) for parts in zip(state, other, strict=True))
+
+
+def _stack(column, axis: int):
+    """One tensor or NamedTuple of T; distributions of another kind stay a tuple of T."""
+    first = column[0]
+    if isinstance(first, Tensor):
+        return torch.stack(column, axis)
+    if hasattr(first, "_fields"):
+        return type(first)(*(_stack(parts, axis) for parts in zip(*column, strict=True)))
+    return column if hasattr(first, "log_prob") else first
+
+
+def what_changed(cell: VRNNCell) -> str | None:
+    """In what a cell is not a VRNNCell as it was made, so that it has to be called step by step; None: in nothing."""
+    if own := cell.own_parts():
+        return f"the cell has a {own[0]} of its own"
+    if repr(cell) != cell.made_as:
+        return "a part of the cell was exchanged"
+    if any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in cell.modules()):
+        return "a part of the cell has a hook, or a forward of its own"
+    return None
+
+
+def open_path(
+    cell: VRNNCell,
+    x_posterior: Tensor,
+    x_rnn: Tensor,
+    noise: Tensor,
+    layers: tuple,
+    mask: Tensor | None,
+    memory: Tensor | None,
+    steps: Tensor | None,
+):
     """What recurs, one step after the other, for every kind and number of layers.
 
-    Returns hidden (T, B, H), the posterior's parameters (T, B, 2Z), z (T, B, Z), phi_z(z) (T, B, H) and the state.
+    layers: their states, which stay what they are behind a sequence's end. memory: (T + 1, B, M), whose share in
+    x_posterior (T, B, .) is there already. Returns hidden (T, B, H), the posterior's parameters (T, B, 2Z), z
+    (T, B, Z), phi_z(z) (T, B, H) and the layers' states.
     """
-    rest, weights = cell.posterior_net[1:], cell.first_weights()
-    steps = []
-    masks = [None] * len(noise) if mask is None else mask
+    step, columns = OpenStep(cell), []
     # unbind, not [t]: the gradient of an index is a tensor of all T steps, made anew at each of them.
-    columns = zip(x_posterior.unbind(), x_rnn.unbind(), noise, masks, strict=True)
-    for x_to_posterior, x_to_rnn, noise_t, mask_t in columns:
-        h = cell.hidden(state)
-        seen = h if mask_t is None else h * mask_t
-        raw = rest(x_to_posterior + F.linear(seen, weights.posterior_h))
-        z = DiagonalGaussian(*raw.chunk(2, -1)).rsample(noise_t)
+    for t, (x_to_posterior, x_to_rnn) in enumerate(zip(x_posterior.unbind(), x_rnn.unbind(), strict=True)):
+        now = [None if given is None else given[t] for given in (mask, memory)]
+        after, raw, z, z_features = step(x_to_posterior, x_to_rnn, noise[t], layers, *now)
+        layers = after if steps is None else where(steps[t], after, layers)
+        columns.append((cell.layer_hidden(layers[-1]), raw, z, z_features))
+    return *(torch.stack(column) for column in zip(*columns, strict=True)), layers
+
+
+class OpenStep:
+    """What recurs in one step of a cell whose products with x are done: posterior, z, phi_z and the layers."""
+
+    def __init__(self, cell: VRNNCell):
+        self.cell, self.weights, self.gates = cell, cell.first_weights(), GATES[cell.rnn_type]
+        self.rest = cell.posterior_net[1:] if cell.posterior_net is not None else None
+
+    def __call__(self, x_to_posterior, x_to_rnn, noise, layers: tuple, mask, memory):
+        """The layers' new states, the posterior's parameters (B, 2Z), z (B, Z) and phi_z(z) (B, H)."""
+        cell, weights = self.cell, self.weights
+        h = cell.layer_hidden(layers[-1])
+        seen = h if mask is None else h * mask
+        if self.rest is not None:
+            raw = self.rest(x_to_posterior + F.linear(seen, weights.posterior_h))
+            z = from_raw(raw).rsample(noise)
+        else:
+            raw = z = cell.prior(seen if memory is None else torch.cat([seen, memory], -1)).mean
         z_features = cell.phi_z(z)
-        bottom = cell.layer_states(state)[0]
         gates_x = x_to_rnn + F.linear(z_features, weights.rnn_z)
-        gates_h = F.linear(cell.layer_hidden(bottom), weights.rnn_h, weights.rnn_h_bias)
-        state = cell.upper_layers(GATES[cell.rnn_type](gates_x, gates_h, bottom), state)
-        steps.append((cell.hidden(state), raw, z, z_features))
-    return *(torch.stack(column) for column in zip(*steps, strict=True)), state
+        gates_h = F.linear(cell.layer_hidden(layers[0]), weights.rnn_h, weights.rnn_h_bias)
+        return cell.upper_layers(self.gates(gates_x, gates_h, layers[0]), layers), raw, z, z_features
 
 
 def _gru(gates_x: Tensor, gates_h: Tensor, h: Tensor) -> Tensor:
@@ -153,10 +417,3 @@ def _rnn(gates_x: Tensor, gates_h: Tensor, h: Tensor) -> Tensor:
 
 #: nn.GRUCell, nn.LSTMCell and nn.RNNCell after their matrix products, in PyTorch's order of gates.
 GATES = {"gru": _gru, "lstm": _lstm, "rnn": _rnn}
-
-
-def _swap(value):
-    """(T, B, ...) to (B, T, ...), in a tensor or in each tensor of a distribution."""
-    if isinstance(value, Tensor):
-        return value.transpose(0, 1)
-    return type(value)(*(_swap(v) if isinstance(v, Tensor) else v for v in value))

