@@ -5,6 +5,7 @@ import itertools
 import math
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import safetensors.torch
@@ -482,10 +483,27 @@ def test_where_ctrl_c_is_ignored_it_stays_ignored(monkeypatch):
         signal.signal(signal.SIGINT, before)
 
 
-def test_training_runs_in_any_thread():
-    """Where signals cannot be handled; a notebook's widgets may do so."""
-    records = []
-    thread = threading.Thread(target=lambda: records.extend(run(vector_model(), vectors(), 2)))
-    thread.start()
-    thread.join()
-    assert [tuple(r)[:4] for r in records] == [tuple(r)[:4] for r in run(vector_model(), vectors(), 2)]
+def test_trainings_in_several_threads_are_what_they_are_alone():
+    """Where signals cannot be handled, and torch's generator is everyone's; a notebook's widgets may train there."""
+    two_layers = {"rnn": "lstm", "num_layers": 2, "dropout": 0.3}
+    trainings = [
+        lambda: (vector_model(), vectors(), {}),
+        lambda: (text_model(dropout=0.3), RandomWindows(CODES, 3, 6), {"word_dropout": 0.5}),
+        lambda: (text_model(**two_layers), ContiguousStreams(CODES, 3, 6), {"seed": 3}),
+        lambda: (text_model("CharRNN", **two_layers), RandomWindows(CODES, 3, 6), {"seed": 4}),
+    ]
+
+    def losses(model, corpus, options):
+        return [tuple(r)[:4] for r in run(model, corpus, 4, **options)]
+
+    alone = [losses(*training()) for training in trainings]
+    made, all_are_seeded = [training() for training in trainings], threading.Barrier(len(trainings))
+
+    def wait(*_):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            all_are_seeded.wait(0.5)
+
+    for model, *_ in made:
+        model.register_forward_pre_hook(wait)
+    with ThreadPoolExecutor(len(made)) as threads:
+        assert list(threads.map(lambda training: losses(*training), made)) == alone

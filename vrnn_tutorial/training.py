@@ -25,6 +25,8 @@ from .schedules import Schedule, non_negative, value_at
 #: Bounds to train with beside the ELBO.
 OBJECTIVES = {"iwae": bounds.iwae_bound, "fivo": bounds.fivo_bound}
 
+_CHANCE = threading.RLock()
+
 
 def train(
     model: Model,
@@ -51,7 +53,8 @@ def train(
     """Trains `model` in place, one record per update; nothing happens until the records are iterated over.
 
     Adam on the mean loss per time step, its gradient clipped before each step. Leaving the loop early keeps what was
-    learned. Chance depends on `seed` and the update alone, and torch's generator is left as it was.
+    learned. Chance depends on `seed` and the update alone, also of trainings in several threads, and torch's generator
+    is left as it was; but a thread that draws from it while another one trains is in its way.
 
     Args:
         model: in training mode from then on.
@@ -295,7 +298,8 @@ def _detach(state):
 @contextlib.contextmanager
 def _seeded(seed: int, update: int, device: torch.device):
     """Seeds noise and dropout by the update's number, so that a resumed run draws what it would have drawn."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    # Dropout draws from torch's own generator, which all threads share: only one of them trains meanwhile.
+    with _CHANCE, torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed((seed * 0x9E3779B1 + update) % 2**32)
         yield
 
