@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import runs
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ from runs import (
     vectors,
     weights,
 )
+from torch.testing import assert_close
 
 from vrnn_tutorial import training
 from vrnn_tutorial.batches import ContiguousStreams, RandomWindows
@@ -65,6 +67,49 @@ def test_the_best_is_the_one_of_the_lowest_held_out_loss(tmp_path, monkeypatch):
     kept = [weights(tmp_path / f"update-{n}.safetensors") for n in range(6)]
     assert kept.index(weights(tmp_path / "best.safetensors")) == 3
     assert weights(tmp_path / "last.safetensors") == kept[5]
+
+
+def finite(text: str) -> dict:
+    """JSON, which has no NaN and no infinity."""
+    return json.loads(text, parse_constant=pytest.fail)
+
+
+def test_a_validation_that_is_not_finite_is_told_and_is_never_the_best(tmp_path, monkeypatch, quiet_disk):
+    """The first one that is finite is; in the history stands null, and in the records NaN again."""
+    losses = [(math.nan, 1.0), (2.0, math.inf), (-math.inf, 1.0), (2.0, 1.0), (math.nan, 0.0), (3.0, 1.0)]
+    script = iter([Evaluation(*each, 0.0, 9) for each in losses])
+    monkeypatch.setattr(training, "evaluate", lambda *_, **__: next(script))
+    options = {"out": tmp_path, "validation": vectors(1)[0], "evaluate_every": 1, "keep": range(6), "resume": True}
+    with pytest.warns(RuntimeWarning) as told:
+        records = run(vector_model(), vectors(), 2, **options)
+        assert not (tmp_path / "best.safetensors").exists()
+        records += run(vector_model(), vectors(), 5, **options)
+    sentences = [str(each.message) for each in told]
+    assert [sentence.split(":")[0] for sentence in sentences] == [f"update {n}" for n in (0, 1, 2, 4)]
+    assert "the loss on validation is not finite (reconstruction 2.0, KL inf), and these weights cannot" in sentences[1]
+    assert {each.filename for each in told} == {runs.__file__}  # where the records are iterated over
+    assert weights(tmp_path / "best.safetensors") == weights(tmp_path / "update-3.safetensors")
+    entries = finite((tmp_path / "history.json").read_text())["validation"]
+    assert [entry["loss"] for entry in entries] == [None, None, None, 3.0, None, 4.0]
+    assert entries[1]["reconstruction"] == 2.0 and entries[1]["kl"] is None
+    assert_close(
+        [r.validation[:2] for r in read_records(tmp_path)],
+        [(2.0, math.nan), (math.nan, 1.0), *losses[3:]],
+        equal_nan=True,
+    )
+
+
+def test_an_older_history_with_a_bare_nan_goes_on(tmp_path, quiet_disk):
+    options = {"out": tmp_path, "validation": vectors(1)[0], "evaluate_every": 1, "clip": math.inf}
+    run(vector_model(), vectors(), 2, **options)
+    assert finite((tmp_path / "history.json").read_text())["clip"] is None
+    told = history(tmp_path)
+    told["validation"][0]["loss"], told["clip"] = math.nan, math.inf
+    (tmp_path / "history.json").write_text(json.dumps(told))
+    assert "NaN" in (tmp_path / "history.json").read_text()
+    run(vector_model(), vectors(), 3, resume=True, **options)
+    entries = finite((tmp_path / "history.json").read_text())["validation"]
+    assert [entry["loss"] is None for entry in entries] == [True, False, False, False]
 
 
 # Leaving early

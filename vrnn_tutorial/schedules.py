@@ -62,7 +62,9 @@ class Cosine:
     def __post_init__(self) -> None:
         non_negative("a cosine's peak", self.peak)
         if not (self.updates >= 1 and self.warmup >= 0):
-            raise ValueError(f"a cosine takes one update or more, not {self.updates}, and {self.warmup} to warm up.")
+            raise ValueError(
+                f"a cosine takes one update or more, and none or more to rise, not {self.updates} and {self.warmup}."
+            )
 
     def __call__(self, update: int) -> float:
         if update < self.warmup:
