@@ -76,25 +76,25 @@ def finite(text: str) -> dict:
 
 def test_a_validation_that_is_not_finite_is_told_and_is_never_the_best(tmp_path, monkeypatch, quiet_disk):
     """The first one that is finite is; in the history stands null, and in the records NaN again."""
-    losses = [(math.nan, 1.0), (2.0, math.inf), (-math.inf, 1.0), (2.0, 1.0), (math.nan, 0.0), (3.0, 1.0)]
+    losses = [(math.nan, 1.0), (2.0, math.inf), (2.0, 1.0), (-math.inf, 1.0), (math.nan, 0.0), (3.0, 1.0)]
     script = iter([Evaluation(*each, 0.0, 9) for each in losses])
     monkeypatch.setattr(training, "evaluate", lambda *_, **__: next(script))
     options = {"out": tmp_path, "validation": vectors(1)[0], "evaluate_every": 1, "keep": range(6), "resume": True}
     with pytest.warns(RuntimeWarning) as told:
-        records = run(vector_model(), vectors(), 2, **options)
+        records = run(vector_model(), vectors(), 1, **options)
         assert not (tmp_path / "best.safetensors").exists()
         records += run(vector_model(), vectors(), 5, **options)
     sentences = [str(each.message) for each in told]
-    assert [sentence.split(":")[0] for sentence in sentences] == [f"update {n}" for n in (0, 1, 2, 4)]
+    assert [sentence.split(":")[0] for sentence in sentences] == [f"update {n}" for n in (0, 1, 3, 4)]
     assert "the loss on validation is not finite (reconstruction 2.0, KL inf), and these weights cannot" in sentences[1]
     assert {each.filename for each in told} == {runs.__file__}  # where the records are iterated over
-    assert weights(tmp_path / "best.safetensors") == weights(tmp_path / "update-3.safetensors")
+    assert weights(tmp_path / "best.safetensors") == weights(tmp_path / "update-2.safetensors")
     entries = finite((tmp_path / "history.json").read_text())["validation"]
-    assert [entry["loss"] for entry in entries] == [None, None, None, 3.0, None, 4.0]
+    assert [entry["loss"] for entry in entries] == [None, None, 3.0, None, None, 4.0]
     assert entries[1]["reconstruction"] == 2.0 and entries[1]["kl"] is None
     assert_close(
         [r.validation[:2] for r in read_records(tmp_path)],
-        [(2.0, math.nan), (math.nan, 1.0), *losses[3:]],
+        [(2.0, math.nan), (2.0, 1.0), (math.nan, 1.0), *losses[4:]],
         equal_nan=True,
     )
 

@@ -115,12 +115,11 @@ class Run:
 
     def validation_done(self, evaluation: Evaluation, sample: str | None) -> None:
         """Keeps the weights if they are the best. The history hears of it last: what it tells has been done."""
-        losses = (entry["loss"] for entry in self.history["validation"])
-        if -math.inf < evaluation.loss < min((loss for loss in losses if loss is not None), default=math.inf):
+        losses = [_number(entry["loss"]) for entry in self.history["validation"]]
+        if -math.inf < evaluation.loss < min(filter(math.isfinite, losses), default=math.inf):
             self._save_weights("best")
         self.saved = None
         figures = {name: getattr(evaluation, name) for name in ("loss", "kl", "reconstruction")}
-        figures = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         self.history["validation"].append({"update": self.update, **figures, "sample": sample})
 
     def save(self) -> None:
