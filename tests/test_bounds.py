@@ -276,14 +276,8 @@ class RandomWalk(torch.nn.Module):
     def zero_state(self, like):
         return like.new_zeros(len(like), 1)
 
-    def read_input(self, x, rnn_input, lengths):
-        return x, x, None
-
-    def stepper(self, x, heard, state, particles):
-        return lambda t, state, noise: self.step(state, noise)
-
-    def __call__(self, x, generator=None, particles=1):
-        return self.sequence(x.repeat_interleave(particles, 1), generator)
+    def __call__(self, x, generator=None, particles=1, resample=None, lengths=None):
+        return self.sequence(x.repeat_interleave(particles, 1), generator, resample)
 
     def step(self, state, noise) -> Step:
         prior = DiagonalGaussian(self.decay * state, 0 * noise)
@@ -291,12 +285,16 @@ class RandomWalk(torch.nn.Module):
         z = posterior.rsample(noise)
         return Step(z, z, prior, posterior, z, Gaussian(z, torch.full_like(z, math.log(self.deviation))))
 
-    def sequence(self, x, generator) -> SimpleNamespace:
+    def sequence(self, x, generator, resample) -> SimpleNamespace:
         state, steps = self.zero_state(x[0]), []
-        for x_t, noise_t in zip(x, standard_normal(x.shape, x, generator), strict=True):
+        for t, (x_t, noise_t) in enumerate(zip(x, standard_normal(x.shape, x, generator), strict=True)):
             step = self.step(state, noise_t)
-            state = step.state
-            steps.append((step, -step.emission.log_prob(x_t)))
+            log_x = step.emission.log_prob(x_t)
+            chosen = None
+            if resample is not None:
+                chosen = resample(t, (step.prior.log_prob(step.z) - step.posterior.log_prob(step.z) + log_x).detach())
+            state = step.state if chosen is None else step.state[chosen]
+            steps.append((step, -log_x))
         stacked = {
             name: DiagonalGaussian(*map(torch.stack, zip(*(getattr(step, name) for step, _ in steps), strict=True)))
             for name in ("prior", "posterior")

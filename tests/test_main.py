@@ -23,9 +23,10 @@ from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.corpora import wheels
 from vrnn_tutorial.files import BEST
 from vrnn_tutorial.schedules import Cosine
-from vrnn_tutorial.text import Corpus, corpus_from_file
+from vrnn_tutorial.text import Corpus, corpus_from_file, encode
 
 COMMANDS = ["data", "train", "evaluate", "generate", "benchmark", "figures"]
+GREEK = "\u03bc\u1fc6\u03bd\u03b9\u03bd \u1f04\u03b5\u03b9\u03b4\u03b5 \u03b8\u03b5\u03ac"
 TINY = ["--hidden", "4", "--latent", "3", "--embedding", "5", "--batch", "2", "--length", "8", "--updates", "2"]
 
 
@@ -150,7 +151,7 @@ def test_the_defaults_are_the_source_articles(monkeypatch, tmp_path):
     assert options == {
         **{"updates": 2000, "learning_rate": 0.001, "kl_weight": 1.0, "free_bits": 0.0, "weight_decay": 0.0},
         **{"clip": 1.0, "evaluate_every": 100, "keep": [], "seed": 0, "device": "cpu", "word_dropout": 0.0},
-        **{"out": tmp_path, "resume": False},
+        **{"out": str(tmp_path), "resume": False},
     }
 
 
@@ -407,11 +408,12 @@ def test_figures_and_benchmark_print_what_they_make(tmp_path, monkeypatch, capsy
         ("a\nna\u00efve fox".encode(), "", r"1 of 11 characters are not ASCII: 'ï' \(1\); --to-ascii respells them"),
         ("na\u00efve \u4e2d".encode(), "--to-ascii", r"1 of 7 characters are not ASCII: '中' \(1\)"),
         (b"\xff\xd8\xff\xe0", "", "can't decode byte 0xff in position 0: .*--encoding cp1252 or --encoding utf-16$"),
+        (GREEK.encode(), "", r"13 of 15 characters are not ASCII: 'ε' \(3\), .*'μ' \(1\)"),
         (b"odd", "--encoding utf-16", "'utf-16-le' codec can't decode"),
         (b"PK\x03\x04\0\0", "", "contains NUL"),
         (None, "", "there is no file"),
     ],
-    ids=["empty", "short", "not ASCII", "no ASCII form", "picture", "cut short", "archive", "missing"],
+    ids=["empty", "short", "not ASCII", "no ASCII form", "Greek", "picture", "cut short", "archive", "missing"],
 )
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_a_text_that_cannot_be_used_is_named(content, options, sentence, command, checkpoint, tmp_path, capsys):
@@ -445,6 +447,51 @@ def test_several_texts_of_one_encoding(text, tmp_path, checkpoint):
     out = tmp_path / "figures.json"
     assert run("evaluate", "--checkpoint", checkpoint, *options, "--draws", 1, "--out", out) == 0
     assert json.loads(out.read_text())["last_tenth"]["characters"] == 171
+
+
+@pytest.mark.parametrize(
+    ("model", "emission"),
+    [
+        ("--model vrnn", "Categorical"),
+        ("--model vrnn --emission chained", "Chained"),
+        ("--model charrnn --emission chained", "Chained"),
+        ("--model chained", "Chained"),
+    ],
+)
+def test_a_text_in_its_own_vocabulary_is_learned_scored_and_generated(model, emission, tmp_path, capsys):
+    for name, words in (("iliad", GREEK), ("less", GREEK[:5])):
+        (tmp_path / f"{name}.txt").write_text(f"{words}\n" * 40, encoding="utf-8")
+    options = [*model.split(), *TINY, "--characters", 2, "--word-dropout", 0.5]
+    assert (
+        run("train", "--text", tmp_path / "iliad.txt", "--vocabulary", "own", "--out", tmp_path / "run", *options) == 0
+    )
+    best, vocabulary = tmp_path / "run" / "best.safetensors", "\0" + "".join(sorted({*GREEK, "\n"}))
+    learned = load_checkpoint(best)
+    assert type(learned.emission_type).__name__ == emission
+    assert learned.emission_type.vocabulary == vocabulary and learned.configuration["input_size"] == len(vocabulary)
+    assert set(history(tmp_path / "run")["validation"][-1]["sample"]) <= set(vocabulary)
+    capsys.readouterr()
+    # A checkpoint reads any text in its own vocabulary, whatever characters that text has.
+    out, options = tmp_path / "figures.json", ["--checkpoint", best, "--draws", 1]
+    assert run("evaluate", "--text", tmp_path / "less.txt", *options, "--out", out) == 0
+    held_out = corpus_from_file(tmp_path / "less.txt", vocabulary=vocabulary)
+    assert json.loads(out.read_text())["test"]["loss"] == evaluate(learned, held_out.test, draws=1).loss
+    (tmp_path / "less.txt").write_text(f"{GREEK}x", encoding="utf-8")
+    capsys.readouterr()
+    assert run("evaluate", "--text", tmp_path / "less.txt", *options) == 1
+    assert complaint(capsys).endswith("1 of 16 characters are not in the vocabulary: 'x' (1)")
+    assert run("generate", "--checkpoint", best, "--prime", GREEK[:4], "--length", 9, "--seed", 0) == 0
+    assert capsys.readouterr().out == GREEK[:4] + "".join(generate(learned, GREEK[:4], length=9, seed=0)) + "\n"
+
+
+def test_the_own_vocabulary_of_the_plays(monkeypatch, tmp_path):
+    called = []
+    monkeypatch.setattr(command_line, "train", lambda *a, **options: called.append(a) or iter([]))
+    monkeypatch.setattr(command_line, "shakespeare", lambda: Corpus("none", encode("abc\n" * 500)))
+    assert run("train", "--vocabulary", "own", "--out", tmp_path) == 0
+    [(model, batches)] = called
+    assert model.emission_type.vocabulary == "\0\nabc" and model.configuration["input_size"] == 5
+    assert next(iter(batches)).unique().tolist() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("command", ["data", "train --out run"])
@@ -490,12 +537,15 @@ def damage(kind: str, path: Path, victim: Path) -> str:
         path.write_bytes(whole.replace(b'hidden_size\\": 4', b'hidden_size\\": 5'))
     elif kind == "a VAE":
         save_checkpoint(path, VAE(5, 4, 2))
+    elif kind == "a model of notes":
+        save_checkpoint(path, VRNN(VRNNCell(5, 4, 2)))
     else:
         path.unlink()
     return {
         "foreign": "not saved by this project",
         "of another configuration": "weights and configuration do not belong together",
-        "a VAE": "holds a VAE of vectors, not of characters",
+        "a VAE": "holds a VAE of vectors, or of codes without a vocabulary, not of characters",
+        "a model of notes": "holds a VRNN of vectors, or of codes without a vocabulary, not of characters",
         "missing": "There is no checkpoint",
     }.get(kind, "no safetensors file, or is cut short")
 
@@ -503,7 +553,7 @@ def damage(kind: str, path: Path, victim: Path) -> str:
 DAMAGES = ["truncated", "pickled", "pickled by torch", "foreign", "of another configuration", "missing"]
 
 
-@pytest.mark.parametrize("kind", [*DAMAGES, "a VAE"])
+@pytest.mark.parametrize("kind", [*DAMAGES, "a VAE", "a model of notes"])
 @pytest.mark.parametrize("command", ["evaluate", "generate"])
 def test_what_is_no_checkpoint_of_a_text_model_is_refused(kind, command, checkpoint, text, tmp_path, capsys):
     path = tmp_path / "model.safetensors"
@@ -552,8 +602,13 @@ def test_what_generate_cannot_mean_is_refused_before_anything_is_printed(options
         ("--hidden 0", "at least 1"),
         ("--dropout 1", "dropout < 1"),
         ("--batch 0", "batch_size must be at least 1, not 0"),
-        ("--updates 0", "updates, evaluate_every and clip must be positive: 0"),
-        ("--clip nan", "must be positive: 2, 100, nan"),
+        ("--updates 0", "updates must be at least 1, not 0"),
+        ("--clip nan", "clip must be a positive number, not nan"),
+        ("--learning-rate nan", "learning_rate must be a finite number, zero or more, not nan"),
+        ("--cosine --learning-rate -1", "a cosine's peak must be a finite number, zero or more, not -1"),
+        ("--anneal -5", "a ramp takes one update or more, not -5"),
+        ("--anneal 5 --kl-weight -1", "a ramp's stop must be a finite number, zero or more, not -1"),
+        (f"--seed {10**23}", f"seed must be from {-(2**63)} to {2**64 - 1}, not {10**23}"),
         ("--threads 0", "expects a positive integer"),
         ("--weight-decay -1", "weight_decay"),
         ("--word-dropout 1.1", "word_dropout=1.1: a share from 0 to 1"),
@@ -564,6 +619,14 @@ def test_settings_that_make_no_run_are_refused(options, sentence, text, tmp_path
     assert run("train", "--text", text, "--out", tmp_path / "run", *TINY, *options.split()) == 1
     assert sentence in complaint(capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_out_is_not_the_folder_that_one_is_in(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = contents(tmp_path)
+    assert run("train", "--text", text, "--out", "", *TINY) == 1
+    assert "out names no folder" in complaint(capsys)
+    assert contents(tmp_path) == before
 
 
 def test_no_draws_are_refused(checkpoint, text, capsys):

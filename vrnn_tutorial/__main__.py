@@ -15,12 +15,13 @@ from .cell import RNN_CELLS, VRNNCell
 from .char_rnn import CharRNN
 from .checkpoint import load_checkpoint
 from .corpora.shakespeare import shakespeare
+from .emissions import Categorical, Chained
 from .evaluation import evaluate
 from .files import BEST, write_atomically
 from .generation import generate
 from .schedules import Cosine, Ramp
-from .text import corpus_from_file
-from .training import train
+from .text import Corpus, corpus_from_file, corpus_from_text, decode
+from .training import checked_seed, train
 from .vae import VAE
 from .vrnn import VRNN
 
@@ -82,7 +83,8 @@ def parser() -> argparse.ArgumentParser:
         "article's: random windows, 64 x 300, 2000 updates, Adam at 0.001.",
     )
     text_options(add)
-    add("--out", type=Path, required=True, metavar="FOLDER", help="for history.json and the checkpoints last and best")
+    add("--vocabulary", choices=["ascii", "own"], default="ascii", help="ASCII's 128 characters, or those of the text")
+    add("--out", required=True, metavar="FOLDER", help="for history.json and the checkpoints last and best")
     add("--resume", action="store_true", help="go on with the run in the folder, if there is one")
     add("--updates", type=int, default=2000, help="optimiser steps")
     add(
@@ -154,11 +156,14 @@ def run_data(_) -> None:
     print(f"{corpus.name}: {len(corpus.codes):,} characters ({parts})")
 
 
-def _corpus(options):
+def _corpus(options, vocabulary: str) -> Corpus:
     if options.text is None:
-        return shakespeare()
+        corpus = shakespeare()
+        return corpus_from_text(decode(corpus.codes), corpus.name, vocabulary=vocabulary)
     try:
-        return corpus_from_file(options.text, to_ascii=options.to_ascii, encoding=options.encoding)
+        return corpus_from_file(
+            options.text, to_ascii=options.to_ascii, vocabulary=vocabulary, encoding=options.encoding
+        )
     except ValueError as error:
         raise ValueError(_as_options(str(error))) from None
 
@@ -172,25 +177,28 @@ def _as_options(advice: str) -> str:
     )
 
 
-def _text_model(options) -> VRNN | CharRNN:
+def _text_model(options) -> tuple[VRNN | CharRNN, str]:
+    """The model of the checkpoint, and its vocabulary."""
     model = load_checkpoint(options.checkpoint)
-    if isinstance(model, VAE) or not model.emission_type.takes_codes:
-        raise ValueError(f"{options.checkpoint} holds a {type(model).__name__} of vectors, not of characters.")
-    return model
+    if isinstance(model, VAE) or (vocabulary := model.emission_type.vocabulary) is None:
+        found = f"{options.checkpoint} holds a {type(model).__name__}"
+        raise ValueError(f"{found} of vectors, or of codes without a vocabulary, not of characters.")
+    return model, vocabulary
 
 
 def run_train(options) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    corpus = _corpus(options)
-    torch.manual_seed(options.seed)
+    corpus = _corpus(options, options.vocabulary)
+    emission = Chained if "chained" in (options.model, options.emission) else Categorical
+    torch.manual_seed(checked_seed(options.seed))
     sizes: dict[str, Any] = dict(
+        input_size=len(corpus.vocabulary),
         hidden_size=options.hidden,
         embedding_size=options.embedding,
         num_layers=options.layers,
         rnn=options.rnn,
-        emission="chained" if options.model == "chained" else options.emission,
-        characters=options.characters,
+        emission=emission(options.characters, corpus.vocabulary if options.vocabulary == "own" else None),
         depth=options.depth,
         dropout=options.dropout,
     )
@@ -229,7 +237,8 @@ def run_train(options) -> None:
 
 
 def run_evaluate(options) -> None:
-    model, corpus = _text_model(options), _corpus(options)
+    model, vocabulary = _text_model(options)
+    corpus = _corpus(options, vocabulary)
     results = {}
     for name in ("validation", "test", "last_tenth"):
         result = evaluate(model, getattr(corpus, name), draws=options.draws)
@@ -247,7 +256,7 @@ def run_evaluate(options) -> None:
 
 def run_generate(options) -> None:
     pieces = generate(
-        _text_model(options),
+        _text_model(options)[0],
         options.prime,
         options.temperature,
         options.prior_temperature,

@@ -6,9 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .gaussian import standard_normal
 from .lengths import mean_over_steps
-from .vrnn import where
 
 
 def loss(out, kl_weight: float = 1.0, free_bits: float = 0.0) -> Tensor:
@@ -100,57 +98,49 @@ def iwae_bound(model, x: Tensor, samples: int, **options) -> Bound:
     return Bound(log_p, out.reconstruction, out.kl, steps, state, samples)
 
 
-def fivo_bound(
-    model,
-    x: Tensor,
-    particles: int,
-    resample_below: float = 0.5,
-    *,
-    state: Any = None,
-    rnn_input: Tensor | None = None,
-    generator: torch.Generator | None = None,
-    lengths: Tensor | None = None,
-) -> Bound:
-    """`fivo`, and what else a training loop needs. state: before the first step, B K columns, None for zeros."""
+def fivo_bound(model, x: Tensor, particles: int, resample_below: float = 0.5, **options) -> Bound:
+    """`fivo`, and what else a training loop needs. options: as a VRNN's forward takes them."""
     if particles < 1:
         raise ValueError(f"particles must be at least 1, not {particles}.")
-    x, heard, steps = model.read_input(x, rnn_input, lengths)
-    weight = next(model.parameters())
-    T, B = x.shape[:2]
-    if state is None:
-        state = model.zero_state(weight.new_empty(B * particles, 0))
-    step_from = model.stepper(x, heard, state, particles)
-    noise = standard_normal((T, B * particles, model.latent_size), weight, generator)
-    columns = x.repeat_interleave(particles, 1)
-    steps = None if steps is None else steps.repeat_interleave(particles, 1)
-    first = particles * torch.arange(B, device=weight.device)[:, None]
-    own = torch.arange(particles, device=weight.device)
-    log_w, log_p, losses = weight.new_full((B, particles), -math.log(particles)), weight.new_zeros(B), []
-    for t in range(T):
-        step = step_from(t, state, noise[t])
-        log_x = step.emission.log_prob(columns[t])
-        log_ratio = step.prior.log_prob(step.z) - step.posterior.log_prob(step.z) + log_x
-        losses.append((-log_x, step.posterior.kl(step.prior)))
-        after, going = step.state, None
-        if steps is not None:
-            log_ratio, after = log_ratio.masked_fill(~steps[t], 0.0), where(steps[t], after, state)
-            going = steps[t].view(B, particles)[:, :1]
-        log_w = log_w + log_ratio.view(B, particles)
-        total = log_w.logsumexp(1, keepdim=True)
-        log_p, log_w, state = log_p + total[:, 0], log_w - total, after
-        w = log_w.detach().exp()
-        poor = w.square().sum(1, keepdim=True) * resample_below * particles > 1
-        poor = poor if going is None else poor & going
-        if poor.any():
-            drawn = torch.multinomial(w, particles, replacement=True, generator=generator)
-            log_w = log_w.masked_fill(poor, -math.log(particles))
-            state = _columns(state, (torch.where(poor, drawn, own) + first).flatten())
-    reconstruction, kl = (torch.stack(column) for column in zip(*losses, strict=True))
-    if steps is not None:
-        reconstruction, kl = reconstruction.masked_fill(~steps, 0.0), kl.masked_fill(~steps, 0.0)
-    return Bound(log_p, reconstruction, kl, steps, state, particles)
+    filter = _Filter(particles, resample_below, options.get("generator"))
+    out = model(x, particles=particles, resample=filter.resample, **options)
+    ratios = log_weights(out)
+    ratios = ratios.transpose(0, 1) if model.batch_axis == 0 else ratios
+    # The same weights once more, for all steps' losses at once and with their gradient.
+    log_w, log_p = -math.log(particles), 0.0
+    for log_ratio, resampled in zip(ratios.unflatten(1, (-1, particles)).unbind(), filter.resampled, strict=True):
+        log_w, total = _normalised(log_w + log_ratio)
+        log_p = log_p + total
+        if resampled is not None:
+            log_w = log_w.masked_fill(resampled, -math.log(particles))
+    return Bound(torch.as_tensor(log_p), out.reconstruction, out.kl, out.steps, out.state, particles)
 
 
-def _columns(state, chosen: Tensor):
-    """The state that is made of these columns of a state's batch."""
-    return state[chosen] if isinstance(state, Tensor) else tuple(_columns(part, chosen) for part in state)
+class _Filter:
+    """The particles' weights, as the steps come, without gradients; and when they were resampled."""
+
+    def __init__(self, particles: int, below: float, generator: torch.Generator | None):
+        self.particles, self.below, self.generator = particles, below, generator
+        self.log_w: Tensor | float = -math.log(particles)
+        self.resampled: list[Tensor | None] = []  # (B, 1), bool, of each step; None where no sequence was
+
+    def resample(self, t: int, log_ratio: Tensor) -> Tensor | None:
+        """The columns (B K,) from which the next step goes on, given log p(x_t, z_t) - log q(z_t) of those before."""
+        K = self.particles
+        self.log_w, _ = _normalised(self.log_w + log_ratio.view(-1, K))
+        w = self.log_w.exp()
+        poor = w.square().sum(1, keepdim=True) * self.below * K > 1
+        if not poor.any():
+            self.resampled.append(None)
+            return None
+        self.resampled.append(poor)
+        drawn = torch.multinomial(w, K, replacement=True, generator=self.generator)
+        ancestors = torch.where(poor, drawn, torch.arange(K, device=w.device))
+        self.log_w = self.log_w.masked_fill(poor, -math.log(K))
+        return (ancestors + K * torch.arange(len(w), device=w.device)[:, None]).flatten()
+
+
+def _normalised(log_w: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (B, K) that sum to one, and the log (B,) of what they summed to."""
+    total = log_w.logsumexp(1, keepdim=True)
+    return log_w - total, total[:, 0]

