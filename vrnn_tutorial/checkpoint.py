@@ -28,7 +28,8 @@ def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: 
     classes: models, cells and emissions from outside this package. Raises UnknownClass, a ValueError, for a name that
     is neither in it nor among them.
     """
-    if not all(isinstance(found, type) for found in (classes := list(classes))):
+    classes = list(classes)
+    if not all(isinstance(found, type) for found in classes):
         raise ValueError(f"classes are to be given themselves, not instances of them: {classes}.")
     known = KNOWN | {found.__name__: found for found in classes}
     for wanted in (name, cell):
