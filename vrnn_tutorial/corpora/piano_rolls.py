@@ -35,7 +35,7 @@ def piano_rolls(path: Path | str) -> Parts[Tensor]:
     - JSON, a frame being the list of the columns that sound, 0 to 87;
     - a pickle, as Boulanger-Lewandowski et al. (2012) published JSB Chorales, MuseData, Nottingham and Piano-midi.de, a
       frame being the MIDI numbers of the notes that sound, 21 to 108. Of a pickle nothing is built but numbers, lists
-      and NumPy's arrays of numbers, and nothing is called: if it asks for more, it is refused.
+      and arrays of whole numbers, and nothing is called: if it asks for more, it is refused.
 
     Raises OSError if the file cannot be read, ValueError if it is of another kind, has a note that a piano has not, or
     a part without pieces, or a piece without frames.
@@ -104,9 +104,9 @@ _DESCRIPTIONS |= {"numpy.core.numeric._frombuffer", "_codecs.encode", "__builtin
 
 
 class _Unpickler(pickle.Unpickler):
-    """Records the few calls by which a pickle describes numbers and arrays of NumPy's, and refuses all others.
+    """Records the few calls by which a pickle describes the numbers and arrays of `numpy`, and refuses all others.
 
-    So not even NumPy rebuilds what a stranger's file describes: its own way trusts the description.
+    Nor are those made: a description is checked before `_plain` builds an array of it, whereas `numpy` trusts it.
     """
 
     def find_class(self, module: str, name: str) -> _Recorded:
