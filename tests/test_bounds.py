@@ -22,7 +22,6 @@ from vrnn_tutorial.cell import Step, VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
 from vrnn_tutorial.emissions import GaussianDistribution as Gaussian
 from vrnn_tutorial.gaussian import DiagonalGaussian, standard_normal
-from vrnn_tutorial.schedules import Ramp
 from vrnn_tutorial.vae import VAE
 from vrnn_tutorial.vrnn import VRNN
 
@@ -66,19 +65,6 @@ def test_the_loss_of_each_model_is_minus_its_elbo_per_step(make):
     out = model(x)
     assert_close(loss(out), (out.reconstruction + out.kl).sum() / out.kl.numel())
     assert (loss(out, 0.5) < loss(out)) == (make is not CharRNN)
-
-
-@given(st.floats(-5, 5), st.floats(-5, 5), st.integers(1, 1000), st.integers(0, 3000))
-def test_a_linear_schedule_goes_from_start_to_stop_and_stays(start, stop, updates, update):
-    schedule = Ramp(start, stop, updates)
-    assert schedule(0) == start
-    expected = stop if update >= updates else start + (stop - start) * update / updates
-    assert schedule(update) == pytest.approx(expected, abs=1e-12)
-
-
-def test_the_linear_annealing_of_the_kl_weight():
-    weight = Ramp(0.0, 1.0, 200)
-    assert [weight(update) for update in (0, 50, 100, 200, 201, 5000)] == [0, 0.25, 0.5, 1, 1, 1]
 
 
 # Models whose log p(x) is known

@@ -21,7 +21,7 @@ from .files import BEST, write_atomically
 from .generation import generate
 from .schedules import Cosine, Ramp
 from .text import Corpus, corpus_from_file, corpus_from_text, decode
-from .training import train
+from .training import checked_seed, train
 from .vae import VAE
 from .vrnn import VRNN
 
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     )
     text_options(add)
     add("--vocabulary", choices=["ascii", "own"], default="ascii", help="ASCII's 128 characters, or those of the text")
-    add("--out", type=Path, required=True, metavar="FOLDER", help="for history.json and the checkpoints last and best")
+    add("--out", required=True, metavar="FOLDER", help="for history.json and the checkpoints last and best")
     add("--resume", action="store_true", help="go on with the run in the folder, if there is one")
     add("--updates", type=int, default=2000, help="optimiser steps")
     add(
@@ -191,7 +191,7 @@ def run_train(options) -> None:
         torch.set_num_threads(options.threads)
     corpus = _corpus(options, options.vocabulary)
     emission = Chained if "chained" in (options.model, options.emission) else Categorical
-    torch.manual_seed(options.seed)
+    torch.manual_seed(checked_seed(options.seed))
     sizes: dict[str, Any] = dict(
         input_size=len(corpus.vocabulary),
         hidden_size=options.hidden,
