@@ -83,22 +83,10 @@ def _uncompiled(module: Any) -> Any:
 
 def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Model, dict[str, Tensor], dict]:
     """The model, the other tensors and the facts of a checkpoint. Arguments and errors are load_checkpoint's."""
-    path, classes = Path(path), classes if isinstance(classes, type) else list(classes)
+    classes = classes if isinstance(classes, type) else list(classes)
     if isinstance(classes, type) or not all(isinstance(found, type) for found in classes):
         raise ValueError(f"classes must be a list of classes, as in classes=[Mine], not {classes!r}.")
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no checkpoint {path}.")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            # Cloned: what get_tensor gives is a window on the file, and changes with it.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file, or is cut short ({error}); nothing was loaded.") from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} was not saved by this project ({FORMAT!r}): unknown model; nothing was loaded.")
-    weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}
-    others = {n: t for n, t in tensors.items() if not n.startswith(WEIGHTS)}
+    metadata, weights, others = read_parts(path)
     try:
         name, configuration = metadata["model"], json.loads(metadata["configuration"])
         if name == "ChainedCharRNN":
@@ -111,6 +99,27 @@ def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Mod
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: weights and configuration do not belong together; nothing was loaded.") from error
     return model, others, about
+
+
+def read_parts(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor], dict[str, Tensor]]:
+    """What a checkpoint's file tells, its weights and its other tensors, whatever class the model is of.
+
+    Raises FileNotFoundError and, for a file that is truncated, foreign or pickled, ValueError.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint {path}.")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            # Cloned: what get_tensor gives is a window on the file, and changes with it.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file, or is cut short ({error}); nothing was loaded.") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} was not saved by this project ({FORMAT!r}): unknown model; nothing was loaded.")
+    weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}
+    return metadata, weights, {n: t for n, t in tensors.items() if not n.startswith(WEIGHTS)}
 
 
 def load_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> Model:
