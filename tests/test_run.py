@@ -424,7 +424,7 @@ def test_resuming_where_there_is_no_run_starts_one(tmp_path, quiet_disk):
         ("evaluate_every", 100, 10),
         ("seed", 0, 1),
     ],
-    ids=str,
+    ids=["a ramp", "a function", "free bits", "weight decay", "clip", "validation", "seed"],
 )
 def test_other_settings_are_no_continuation(name, there, here, tmp_path, quiet_disk):
     run(vector_model(), vectors(), 2, out=tmp_path, **{name: there})

@@ -11,25 +11,27 @@ from torch import Tensor
 
 from .cell import VRNNCell
 from .char_rnn import CharRNN
-from .emissions import Emission, UnknownClass, emission_of
+from .emissions import Emission, UnknownClass, check_class, emission_of
 from .files import write_atomically
 from .vae import VAE
 from .vrnn import VRNN
 
 FORMAT = "vrnn_tutorial 1"
 Model = VRNN | CharRNN | VAE
-MODELS = {model.__name__: model for model in (VRNN, CharRNN, VAE)}
+KNOWN: dict[str, Any] = {made.__name__: made for made in (VRNN, CharRNN, VAE, VRNNCell)}
 WEIGHTS = "model."
 
 
 def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Iterable[type] = ()) -> Model:
     """The model of that class name and `model.configuration`, with fresh weights; `cell` names a VRNN's.
 
-    classes: models, cells and emissions from outside this package. Raises UnknownClass, a
-    ValueError, for a name that is neither in it nor among them.
+    classes: models, cells and emissions from outside this package. Raises UnknownClass, a ValueError, for a name that
+    is neither in it nor among them.
     """
     classes = list(classes)
-    known: dict[str, Any] = MODELS | {"VRNNCell": VRNNCell} | {found.__name__: found for found in classes}
+    if not all(isinstance(found, type) for found in classes):
+        raise ValueError(f"classes are to be given themselves, not instances of them: {classes}.")
+    known = KNOWN | {found.__name__: found for found in classes}
     for wanted in (name, cell):
         if wanted not in known:
             raise UnknownClass(wanted)
@@ -47,11 +49,17 @@ def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: 
 def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None = None, **about) -> None:
     """Saves a model so that load_checkpoint needs nothing but the file.
 
-    model: also a compiled one. tensors: what else is to be kept, under names of its own. about: facts to keep beside
-    the configuration, as JSON. Raises OSError if it cannot be written; a checkpoint that was there before stays.
+    model: also a compiled one, or of a subclass: arguments that its constructor adds must stand in `configuration`.
+    tensors: what else is to be kept, under names of its own. about: facts to keep beside the configuration, as JSON.
+
+    Raises ValueError for a subclass that could not be made again, or that has the name of a class of this package, and
+    OSError if the file cannot be written; a checkpoint that was there before stays.
     """
     weights = model.state_dict()
     model = _uncompiled(model)
+    check_class(type(model), {"cell", *model.configuration}, KNOWN)
+    if isinstance(model, VRNN):
+        check_class(type(_uncompiled(model.cell)), model.configuration, KNOWN)
     content = {WEIGHTS + name.replace("_orig_mod.", ""): tensor.contiguous() for name, tensor in weights.items()}
     metadata = {
         "format": FORMAT,
@@ -65,9 +73,10 @@ def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None 
 
 def classes_of(model) -> list[type]:
     """The classes that a checkpoint of this model has to be loaded with."""
-    parts = (_uncompiled(model), _uncompiled(getattr(model, "cell", model)), model.emission_type)
-    emissions = [getattr(model.emission_type, "emission", model.emission_type)]
-    return [type(part) for part in (*parts, *emissions)]
+    parts = [_uncompiled(model), _uncompiled(getattr(model, "cell", model)), model.emission_type]
+    while isinstance(inner := getattr(parts[-1], "emission", None), Emission):
+        parts.append(inner)
+    return [type(part) for part in parts]
 
 
 def _uncompiled(module: Any) -> Any:
@@ -86,7 +95,7 @@ def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Mod
         model.load_state_dict(weights, assign=True)  # takes their precision, too
         about = json.loads(metadata["about"])
     except UnknownClass as error:
-        raise ValueError(f"{path} {error}; nothing was loaded.") from None
+        raise ValueError(f"{path}: {error}; nothing was loaded.") from None
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: weights and configuration do not belong together; nothing was loaded.") from error
     return model, others, about
