@@ -365,6 +365,14 @@ def test_a_run_whose_emission_is_the_readers_own_goes_on_and_is_read_back(tmp_pa
         run(vector_model(), vectors(), 4, out=tmp_path, resume=True)
 
 
+def test_a_compiled_model_goes_on_and_so_does_the_plain_one(tmp_path, quiet_disk):
+    for compiled, updates in ((True, 1), (True, 2), (False, 3)):
+        model = torch.compile(vector_model(), backend="eager") if compiled else vector_model()
+        [record] = run(model, vectors(), updates, out=tmp_path, resume=True)
+    assert_close(record[:4], run(vector_model(), vectors(), 3)[-1][:4], rtol=1e-5, atol=0)
+    assert history(tmp_path)["model"] == "VRNN"
+
+
 def make_older(out: Path, **told) -> None:
     """The run as it was when neither the data's hash was told nor the schedules' values, nor one of today's options."""
     path = out / "history.json"
