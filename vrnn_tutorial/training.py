@@ -114,10 +114,7 @@ def train(
         raise ValueError(f"{objective} averages over z, which a {type(model).__name__} has not.")
     if out == "":
         raise ValueError("out names no folder; without it, nothing is kept.")
-    plain = uncompiled(model)
     settings = {
-        "model": type(plain).__name__,
-        "configuration": model.configuration,
         "corpus": corpus,
         "learning_rate": _schedule("learning_rate", learning_rate),
         "kl_weight": _schedule("kl_weight", kl_weight),
@@ -130,7 +127,7 @@ def train(
         "objective": objective,
         "particles": particles,
     }
-    run = Run(plain.to(device), settings, None if out is None else Path(out), resume)
+    run = Run(uncompiled(model).to(device), settings, None if out is None else Path(out), resume)
     if validation is None:
         validation = getattr(corpus, "validation", None)
     return _loop(model, run, settings, updates, validation, kept, device, progress)
