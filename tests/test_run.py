@@ -38,6 +38,7 @@ from torch.testing import assert_close
 from vrnn_tutorial import training
 from vrnn_tutorial.batches import ContiguousStreams, RandomWindows
 from vrnn_tutorial.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from vrnn_tutorial.emissions import Gaussian
 from vrnn_tutorial.evaluation import Evaluation
 from vrnn_tutorial.run import read_records
 from vrnn_tutorial.schedules import Cosine, Ramp
@@ -349,12 +350,27 @@ def test_the_records_of_a_run_are_read_back_from_its_folder(tmp_path, quiet_disk
     assert all(math.isnan(r.characters_per_second) for r in read) and math.isnan(read[1].validation.characters)
 
 
+class Laplace(Gaussian):
+    """An emission of a reader's own."""
+
+    def distribution(self, raw):
+        return self.of(torch.distributions.Independent(torch.distributions.Laplace(raw[..., :2], 1.0), 1))
+
+
+def test_a_run_whose_emission_is_the_readers_own_goes_on_and_is_read_back(tmp_path, quiet_disk):
+    records = run(vector_model(emission=Laplace()), vectors(), 2, out=tmp_path)
+    records += run(vector_model(emission=Laplace()), vectors(), 3, out=tmp_path, resume=True)
+    assert [r[:4] for r in read_records(tmp_path)] == [r[:4] for r in records] and len(records) == 3
+    with pytest.raises(ValueError, match="Laplace"):
+        run(vector_model(), vectors(), 4, out=tmp_path, resume=True)
+
+
 def make_older(out: Path, **told) -> None:
     """The run as it was when neither the data's hash was told nor the schedules' values, nor one of today's options."""
     path = out / "history.json"
     told = history(out) | told
     del told["configuration"]["dropout"]
-    for name in ("learning_rates", "data"):
+    for name in ("learning_rates", "data", "objective", "particles", "word_dropout"):
         del told[name]
     path.write_text(json.dumps(told))
     model, others, about = read_checkpoint(out / "last.safetensors")

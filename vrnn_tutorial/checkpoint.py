@@ -86,6 +86,26 @@ def _uncompiled(module: Any) -> Any:
 
 def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Model, dict[str, Tensor], dict]:
     """The model, the other tensors and the facts of a checkpoint. Arguments and errors are load_checkpoint's."""
+    metadata, weights, others = read_parts(path)
+    try:
+        name, configuration = metadata["model"], json.loads(metadata["configuration"])
+        if name == "ChainedCharRNN":
+            name, configuration, weights = _from_chained(configuration, weights)
+        model = make_model(name, configuration, metadata.get("cell", "VRNNCell"), classes)
+        model.load_state_dict(weights, assign=True)  # takes their precision, too
+        about = json.loads(metadata["about"])
+    except UnknownClass as error:
+        raise ValueError(f"{path}: {error}; nothing was loaded.") from None
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: weights and configuration do not belong together; nothing was loaded.") from error
+    return model, others, about
+
+
+def read_parts(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor], dict[str, Tensor]]:
+    """What a checkpoint's file tells, its weights and its other tensors, whatever class the model is of.
+
+    Raises FileNotFoundError and, for a file that is truncated, foreign or pickled, ValueError.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}.")
@@ -99,19 +119,7 @@ def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Mod
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} was not saved by this project ({FORMAT!r}): unknown model; nothing was loaded.")
     weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}
-    others = {n: t for n, t in tensors.items() if not n.startswith(WEIGHTS)}
-    try:
-        name, configuration = metadata["model"], json.loads(metadata["configuration"])
-        if name == "ChainedCharRNN":
-            name, configuration, weights = _from_chained(configuration, weights)
-        model = make_model(name, configuration, metadata.get("cell", "VRNNCell"), classes)
-        model.load_state_dict(weights, assign=True)  # takes their precision, too
-        about = json.loads(metadata["about"])
-    except UnknownClass as error:
-        raise ValueError(f"{path}: {error}; nothing was loaded.") from None
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: weights and configuration do not belong together; nothing was loaded.") from error
-    return model, others, about
+    return metadata, weights, {n: t for n, t in tensors.items() if not n.startswith(WEIGHTS)}
 
 
 def load_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> Model:

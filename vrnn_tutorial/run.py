@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checkpoint import classes_of, read_checkpoint, save_checkpoint
+from .checkpoint import classes_of, read_checkpoint, read_parts, save_checkpoint
 from .evaluation import Evaluation
 from .files import write_atomically
 from .schedules import value_at
@@ -192,9 +192,10 @@ def read_records(out: Path) -> list[Record]:
     """
     if not _holds_run(out):
         return []
-    model, _, about = read_checkpoint(out / "last.safetensors")
-    history = _read_history(out, about["update"])
-    losses = torch.tensor([history[name] for name in LOSSES], dtype=next(model.parameters()).dtype)  # from nine digits
+    metadata, weights, _ = read_parts(out / "last.safetensors")
+    history = _read_history(out, json.loads(metadata["about"])["update"])
+    precision = next(iter(weights.values())).dtype  # whose numbers nine digits give back
+    losses = torch.tensor([history[name] for name in LOSSES], dtype=precision)
     taken = {
         entry["update"]: (
             Evaluation(_number(entry["reconstruction"]), _number(entry["kl"]), 0.0, math.nan),
