@@ -129,6 +129,7 @@ class VRNN(nn.Module):
             state = self.zero_state(weight.new_empty(columns, 0))
         if steps is not None:
             steps = steps.repeat_interleave(particles, 1)
+            noise = noise.masked_fill(~steps[..., None], 0.0)
         changed = what_changed(self.cell)
         why_not = changed or why_not_by_hand(self.cell) or (resample and "what resamples looks at each step")
         if by_hand and why_not:
@@ -306,9 +307,10 @@ def without_padding(x: Tensor, steps: Tensor | None, phi_x: InputFeatures) -> Te
     if steps is None:
         phi_x.check(x)
         return x
-    real = x[steps] if values_are_there() else x.flatten(0, 1)
-    phi_x.check(real)
-    return torch.where(steps.view(*steps.shape, *[1] * (x.dim() - 2)), x, real[0] if len(real) else 0)
+    phi_x.check(x[steps] if values_are_there() else x)
+    longest = x[0].index_select(0, steps.sum(0).argmax(0, keepdim=True))
+    there = steps.view(*steps.shape, *[1] * (x.dim() - 2))
+    return torch.where(there, x, torch.where(there.any(), longest, 0))
 
 
 def where(chosen: Tensor, state, other):
