@@ -321,7 +321,7 @@ def test_held_out_losses_are_means_over_the_steps_that_there_are(make, batch_fir
             noise.of(slice(b * draws, (b + 1) * draws))
             part = x[:length, b : b + 1]
             alone = evaluate(model, part.transpose(0, 1) if batch_first else part, draws=draws)
-            sums += length * torch.tensor([alone.reconstruction, alone.kl]).double()
+            sums += length * torch.tensor([alone.reconstruction, alone.kl], dtype=torch.float64)
     expected = (sums / sum(LENGTHS)).tolist()
     assert [together.reconstruction, together.kl] == pytest.approx(expected, rel=1e-10)
     assert together.characters == sum(LENGTHS)
