@@ -53,15 +53,15 @@ def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None 
     OSError if the file cannot be written; a checkpoint that was there before stays.
     """
     weights = model.state_dict()
-    model = _uncompiled(model)
+    model = uncompiled(model)
     check_class(type(model), {"cell", *model.configuration}, KNOWN)
     if isinstance(model, VRNN):
-        check_class(type(_uncompiled(model.cell)), model.configuration, KNOWN)
+        check_class(type(uncompiled(model.cell)), model.configuration, KNOWN)
     content = {WEIGHTS + name.replace("_orig_mod.", ""): tensor.contiguous() for name, tensor in weights.items()}
     metadata = {
         "format": FORMAT,
         "model": type(model).__name__,
-        "cell": type(_uncompiled(model.cell)).__name__ if isinstance(model, VRNN) else "VRNNCell",
+        "cell": type(uncompiled(model.cell)).__name__ if isinstance(model, VRNN) else "VRNNCell",
         "configuration": json.dumps(model.configuration),
         "about": json.dumps(about),
     }
@@ -70,13 +70,13 @@ def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None 
 
 def classes_of(model) -> list[type]:
     """The classes that a checkpoint of this model has to be loaded with."""
-    parts = [_uncompiled(model), _uncompiled(getattr(model, "cell", model)), model.emission_type]
+    parts = [uncompiled(model), uncompiled(getattr(model, "cell", model)), model.emission_type]
     while isinstance(inner := getattr(parts[-1], "emission", None), Emission):
         parts.append(inner)
     return [type(part) for part in parts]
 
 
-def _uncompiled(module: Any) -> Any:
+def uncompiled(module: Any) -> Any:
     """What torch.compile has wrapped."""
     return getattr(module, "_orig_mod", module)
 
