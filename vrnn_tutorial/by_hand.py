@@ -109,7 +109,7 @@ class _GatedPath(torch.autograd.Function):
             inputs = [None if given is None else given.view_as(given) for given in inputs]
             found = torch.autograd.grad(
                 _steps(*inputs),
-                [given for given, want in zip(inputs, wanted, strict=True) if want],
+                [given for given, want in zip(inputs, wanted, strict=True) if want and given is not None],
                 (d_hidden, d_raw, d_z, d_z_features),
                 create_graph=True,
                 allow_unused=True,
