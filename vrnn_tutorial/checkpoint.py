@@ -1,7 +1,7 @@
 """Checkpoints: safetensors and a configuration, written whole or not at all, and never unpickled (chapter 4)."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,12 @@ KNOWN: dict[str, Any] = {made.__name__: made for made in (VRNN, CharRNN, VAE, VR
 WEIGHTS = "model."
 
 
-def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Iterable[type] = ()) -> Model:
+def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Sequence[type] = ()) -> Model:
     """The model of that class name and `model.configuration`, with fresh weights; `cell` names a VRNN's.
 
     classes: models, cells and emissions from outside this package. Raises UnknownClass, a ValueError, for a name that
     is neither in it nor among them.
     """
-    classes = list(classes)
-    if not all(isinstance(found, type) for found in classes):
-        raise ValueError(f"classes are to be given themselves, not instances of them: {classes}.")
     known = KNOWN | {found.__name__: found for found in classes}
     for wanted in (name, cell):
         if wanted not in known:
@@ -56,15 +53,15 @@ def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None 
     OSError if the file cannot be written; a checkpoint that was there before stays.
     """
     weights = model.state_dict()
-    model = _uncompiled(model)
+    model = uncompiled(model)
     check_class(type(model), {"cell", *model.configuration}, KNOWN)
     if isinstance(model, VRNN):
-        check_class(type(_uncompiled(model.cell)), model.configuration, KNOWN)
+        check_class(type(uncompiled(model.cell)), model.configuration, KNOWN)
     content = {WEIGHTS + name.replace("_orig_mod.", ""): tensor.contiguous() for name, tensor in weights.items()}
     metadata = {
         "format": FORMAT,
         "model": type(model).__name__,
-        "cell": type(_uncompiled(model.cell)).__name__ if isinstance(model, VRNN) else "VRNNCell",
+        "cell": type(uncompiled(model.cell)).__name__ if isinstance(model, VRNN) else "VRNNCell",
         "configuration": json.dumps(model.configuration),
         "about": json.dumps(about),
     }
@@ -73,19 +70,22 @@ def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None 
 
 def classes_of(model) -> list[type]:
     """The classes that a checkpoint of this model has to be loaded with."""
-    parts = [_uncompiled(model), _uncompiled(getattr(model, "cell", model)), model.emission_type]
+    parts = [uncompiled(model), uncompiled(getattr(model, "cell", model)), model.emission_type]
     while isinstance(inner := getattr(parts[-1], "emission", None), Emission):
         parts.append(inner)
     return [type(part) for part in parts]
 
 
-def _uncompiled(module: Any) -> Any:
+def uncompiled(module: Any) -> Any:
     """What torch.compile has wrapped."""
     return getattr(module, "_orig_mod", module)
 
 
 def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Model, dict[str, Tensor], dict]:
     """The model, the other tensors and the facts of a checkpoint. Arguments and errors are load_checkpoint's."""
+    classes = classes if isinstance(classes, type) else list(classes)
+    if isinstance(classes, type) or not all(isinstance(found, type) for found in classes):
+        raise ValueError(f"classes must be a list of classes, as in classes=[Mine], not {classes!r}.")
     metadata, weights, others = read_parts(path)
     try:
         name, configuration = metadata["model"], json.loads(metadata["configuration"])
