@@ -133,11 +133,11 @@ def _plain(value: Any) -> Any:
 
 
 def _array(content: Any, dtype: _Recorded, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    code, byte_order = dtype.arguments[0], dtype.state[1]
-    if code[0] not in "iu":
-        raise TypeError(f"{code} are no whole numbers")
+    described = np.dtype(dtype.state[1] + dtype.arguments[0])
+    if described.kind not in "iu":  # one of objects would take what the file says for their addresses
+        raise _Refused(f"has an array of type {str(described)!r}, where only whole numbers are notes")
     if isinstance(content, _Recorded):  # before protocol 3 there were no bytes
         content = content.arguments[0] if content.arguments else b""
     if isinstance(content, str):
         content = content.encode("latin1")
-    return np.ndarray(shape, np.dtype(byte_order + code), content, order=order)
+    return np.ndarray(shape, described, content, order=order)
