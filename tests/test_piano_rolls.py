@@ -214,7 +214,7 @@ def test_nothing_is_called_wherever_it_stands(write, protocol, place):
     CALLED.clear()
     pickle.loads(content)
     assert CALLED == [()]  # the call is real
-    sentence = f"asks for {__name__}.called, of which piano rolls have no need: nothing was called"
+    sentence = f"asks for '{__name__}.called', of which piano rolls have no need: nothing was called"
     assert refused(write(content)) == sentence and CALLED == [()]
 
 
@@ -232,11 +232,12 @@ def test_nothing_is_called_wherever_it_stands(write, protocol, place):
         (b"\x80\x04\x8c\x05numpy\x8c\x0ddtype.__new__\x93.", "numpy.dtype.__new__"),
         (b"\x80\x02cnumpy._core.multiarray\n_load_from_filelike\n.", "numpy._core.multiarray._load_from_filelike"),
         (b"\x80\x02cscipy.sparse._csr\ncsr_matrix\n.", "scipy.sparse._csr.csr_matrix"),
+        (b"\x80\x04\x8c\x02os\x8c\x07sys\ntem\x93.", "os.sys\ntem"),
         (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n.", "torch._utils._rebuild_tensor_v2"),
     ],
 )
 def test_whatever_it_asks_for_is_named(write, content, asked):
-    assert refused(write(content)) == f"asks for {asked}, of which piano rolls have no need: nothing was called"
+    assert refused(write(content)) == f"asks for {asked!r}, of which piano rolls have no need: nothing was called"
 
 
 @pytest.mark.parametrize(
@@ -285,4 +286,4 @@ def test_what_is_read_needs_no_import(write, monkeypatch):
     """Not of the module that a pickle names, either, which would run it."""
     Path(write(b"").parent / "stranger.py").write_text("raise SystemExit")
     monkeypatch.syspath_prepend(write(b"").parent)
-    assert refused(write(b"cstranger\nscalar\n.")).startswith("asks for stranger.scalar,")
+    assert refused(write(b"cstranger\nscalar\n.")).startswith("asks for 'stranger.scalar',")

@@ -110,9 +110,9 @@ class _Unpickler(pickle.Unpickler):
     """
 
     def find_class(self, module: str, name: str) -> _Recorded:
-        asked = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
-        if asked not in _DESCRIPTIONS:
-            raise _Refused(f"asks for {module}.{name}, of which piano rolls have no need: nothing was called")
+        asked = f"{module}.{name}"
+        if asked.replace("numpy._core.", "numpy.core.") not in _DESCRIPTIONS:
+            raise _Refused(f"asks for {asked!r}, of which piano rolls have no need: nothing was called")
         return _Recorded(name)
 
 
