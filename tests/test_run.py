@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import (
     CODES,
+    SIZES,
     contents,
     history,
     in_a_process_of_its_own,
@@ -37,11 +38,14 @@ from torch.testing import assert_close
 
 from vrnn_tutorial import training
 from vrnn_tutorial.batches import ContiguousStreams, RandomWindows
+from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from vrnn_tutorial.emissions import Gaussian
 from vrnn_tutorial.evaluation import Evaluation
 from vrnn_tutorial.run import read_records
 from vrnn_tutorial.schedules import Cosine, Ramp
 from vrnn_tutorial.training import train
+from vrnn_tutorial.vrnn import VRNN
 
 # What a run keeps
 
@@ -349,12 +353,35 @@ def test_the_records_of_a_run_are_read_back_from_its_folder(tmp_path, quiet_disk
     assert all(math.isnan(r.characters_per_second) for r in read) and math.isnan(read[1].validation.characters)
 
 
+class Laplace(Gaussian):
+    """An emission of a reader's own."""
+
+    def distribution(self, raw):
+        return self.of(torch.distributions.Independent(torch.distributions.Laplace(raw[..., :2], 1.0), 1))
+
+
+def test_a_run_whose_emission_is_the_readers_own_goes_on_and_is_read_back(tmp_path, quiet_disk):
+    records = run(vector_model(emission=Laplace()), vectors(), 2, out=tmp_path)
+    records += run(vector_model(emission=Laplace()), vectors(), 3, out=tmp_path, resume=True)
+    assert [r[:4] for r in read_records(tmp_path)] == [r[:4] for r in records] and len(records) == 3
+    with pytest.raises(ValueError, match="Laplace"):
+        run(vector_model(), vectors(), 4, out=tmp_path, resume=True)
+
+
+def test_a_compiled_model_goes_on_and_so_does_the_plain_one(tmp_path, quiet_disk):
+    for compiled, updates in ((True, 1), (True, 2), (False, 3)):
+        model = torch.compile(vector_model(), backend="eager") if compiled else vector_model()
+        [record] = run(model, vectors(), updates, out=tmp_path, resume=True)
+    assert_close(record[:4], run(vector_model(), vectors(), 3)[-1][:4], rtol=1e-5, atol=0)
+    assert history(tmp_path)["model"] == "VRNN"
+
+
 def make_older(out: Path, **told) -> None:
     """The run as it was when neither the data's hash was told nor the schedules' values, nor one of today's options."""
     path = out / "history.json"
     told = history(out) | told
     del told["configuration"]["dropout"]
-    for name in ("learning_rates", "data"):
+    for name in ("learning_rates", "data", "objective", "particles", "word_dropout"):
         del told[name]
     path.write_text(json.dumps(told))
     model, others, about = read_checkpoint(out / "last.safetensors")
@@ -420,17 +447,26 @@ def test_other_settings_are_no_continuation(name, there, here, tmp_path, quiet_d
     assert contents(tmp_path) == before
 
 
+class OwnCell(VRNNCell):
+    pass
+
+
+def own_cell():
+    return VRNN(OwnCell(**SIZES, latent_size=3))
+
+
 @pytest.mark.parametrize(
     ("name", "model", "corpus"),
     [
         ("model", lambda: text_model("CharRNN"), RandomWindows(CODES, 3, 6)),
+        ("model VRNN there, VRNN of OwnCell here", own_cell, RandomWindows(CODES, 3, 6)),
         ("configuration", lambda: text_model(dropout=0.1), RandomWindows(CODES, 3, 6)),
         ("corpus", text_model, RandomWindows(CODES, 3, 7)),
         ("corpus", text_model, RandomWindows(CODES, 3, 6, seed=1)),
         ("corpus", text_model, ContiguousStreams(CODES, 3, 6)),
         ("corpus", text_model, RandomWindows(CODES[:-1], 3, 6)),
     ],
-    ids=["model", "dropout", "length", "seed of the windows", "streams", "text"],
+    ids=["model", "cell", "dropout", "length", "seed of the windows", "streams", "text"],
 )
 def test_another_model_or_text_is_no_continuation(name, model, corpus, tmp_path, quiet_disk):
     run(text_model(), RandomWindows(CODES, 3, 6), 1, out=tmp_path)
@@ -508,9 +544,12 @@ def test_other_data_are_no_continuation(there, here, tmp_path, quiet_disk):
     """Though they be of the same name and as long."""
     run(text_model(), there, 1, out=tmp_path)
     before = contents(tmp_path)
+    model = text_model()
     with pytest.raises(ValueError, match=f"the run in {tmp_path} was made with other data"):
-        run(text_model(), here, 2, out=tmp_path, resume=True)
+        run(model, here, 2, out=tmp_path, resume=True)
     assert contents(tmp_path) == before
+    if isinstance(here, RandomWindows):  # which need not be gone through
+        assert weights(model) == weights(text_model())
     assert len(run(text_model(), there, 2, out=tmp_path, resume=True)) == 1
 
 

@@ -30,7 +30,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from vrnn_tutorial import training, vrnn
-from vrnn_tutorial.batches import ContiguousStreams, RandomWindows
+from vrnn_tutorial.batches import ContiguousStreams, RandomWindows, Sequences
+from vrnn_tutorial.bounds import fivo, iwae
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.checkpoint import load_checkpoint
 from vrnn_tutorial.emissions import Gaussian, Scaled
@@ -38,6 +39,7 @@ from vrnn_tutorial.evaluation import evaluate
 from vrnn_tutorial.generation import generate
 from vrnn_tutorial.text import Corpus
 from vrnn_tutorial.training import train
+from vrnn_tutorial.vae import VAE
 from vrnn_tutorial.vrnn import VRNN
 
 
@@ -242,6 +244,125 @@ def test_the_gradient_is_clipped_before_the_step_and_its_norm_taken_before_that(
             assert_close(moments[f"exp_avg.{name}"], 0.1 * min(1, clip / norm) * gradient, rtol=1e-4, atol=1e-9)
 
 
+# Sequences of unequal length
+
+
+SERIES = [torch.randn(n, 2, generator=torch.Generator().manual_seed(n)) for n in (3, 1, 4, 0, 2, 5)]
+LENGTHS = torch.tensor([len(series) for series in SERIES])
+
+
+def padded(padding: float = 0.0, batch_first: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    x = nn.utils.rnn.pad_sequence(SERIES, batch_first=batch_first, padding_value=padding)
+    return x, LENGTHS
+
+
+@pytest.mark.parametrize("options", [{}, {"objective": "iwae", "particles": 3}, {"objective": "fivo", "particles": 3}])
+def test_all_forms_of_a_batch_are_one(options):
+    """And what stands in the padding changes nothing."""
+    x, lengths = padded()
+    forms = [(x, lengths), list(padded(math.nan)), SERIES, [each.numpy() for each in SERIES]]
+    learned = [run(vector_model(), [form], 2, **options) for form in forms]
+    model = vector_model()
+    model.batch_first = True
+    learned.append(run(model, [padded(9.0, batch_first=True)], 2, **options))
+    for records in learned[1:]:
+        assert_close([r[:4] for r in records], [r[:4] for r in learned[0]], rtol=1e-5, atol=1e-6)
+    whole = vectors(1)[0]
+    [record], [other], [as_a_loader_gives_it] = (
+        run(vector_model(), [form], 1, **options) for form in (whole, (whole, torch.tensor([3, 3])), [whole])
+    )
+    assert record[:4] == as_a_loader_gives_it[:4]
+    assert_close(other[:4], record[:4], rtol=1e-6, atol=0)
+
+
+def test_the_loss_is_the_mean_over_the_steps_that_there_are(monkeypatch):
+    """As of the sequences one by one, weighted by their lengths. Without noise, which is drawn for the padding too."""
+    monkeypatch.setattr(vrnn, "standard_normal", lambda shape, like, generator: like.new_zeros(shape))
+    [record] = run(vector_model(), [padded()], 1)
+    model = vector_model()
+    outs = [model(series[:, None]) for series in SERIES if len(series)]
+    reconstruction, kl = (sum(getattr(out, name).sum() for out in outs) / 15 for name in ("reconstruction", "kl"))
+    (reconstruction + kl).backward()
+    norm = torch.linalg.vector_norm(torch.cat([p.grad.view(-1) for p in model.parameters()]))
+    assert_close(record[1:4], (reconstruction.item(), kl.item(), norm.item()), rtol=1e-5, atol=0)
+
+
+def test_a_corpus_of_sequences_is_trained_validated_and_resumed(tmp_path, quiet_disk):
+    def corpus(first=SERIES[0]):
+        return Sequences([first, *SERIES[1:]], 2, validation=SERIES[:3], seed=1)
+
+    run(vector_model(), corpus(), 7, out=tmp_path / "whole", evaluate_every=3)
+    for updates in (3, 7):
+        options = {"out": tmp_path / "parts", "evaluate_every": 3, "resume": True}
+        records = run(vector_model(), corpus(), updates, **options)
+    assert learned(tmp_path / "parts") == learned(tmp_path / "whole")
+    model = load_checkpoint(tmp_path / "parts" / "last.safetensors")
+    assert records[-1].validation == evaluate(model, SERIES[:3], draws=1)
+    assert (
+        "Sequences(sequences=5 long, batch_size=2, validation=2 long, seed=1" in history(tmp_path / "parts")["corpus"]
+    )
+    with pytest.raises(ValueError, match="was made with other data"):
+        train(vector_model(), corpus(-SERIES[0]), updates=9, **options)
+
+
+# Other bounds
+
+
+@pytest.mark.parametrize("bound", [iwae, fivo])
+def test_another_bound_is_trained_by_its_gradient(bound):
+    """K particles for each of two sequences of three steps; the records tell the losses of all."""
+    x, ours, theirs = vectors(1)[0], vector_model(), vector_model()
+    [record] = run(ours, [x], 1, seed=3, objective=bound.__name__, particles=4, learning_rate=0.0)
+    for function in (lambda: bound(theirs, x, 4), lambda: theirs(x, particles=4)):
+        torch.manual_seed(3 * 0x9E3779B1 % 2**32)
+        out = function()
+        if isinstance(out, torch.Tensor):
+            (-out.sum() / 6).backward()
+    norm = torch.linalg.vector_norm(torch.cat([p.grad.view(-1) for p in theirs.parameters()]))
+    assert record.gradient_norm == pytest.approx(norm.item(), rel=1e-5)
+    if bound is iwae:
+        assert record[1:3] == (out.reconstruction.mean().item(), out.kl.mean().item())
+
+
+@pytest.mark.parametrize("objective", ["iwae", "fivo"])
+def test_a_bounds_particles_are_carried_on_and_resumed(objective, tmp_path, quiet_disk):
+    options = {"objective": objective, "particles": 3}
+    for name, updates in (("whole", [4]), ("parts", [2, 4])):
+        for each in updates:
+            corpus = ContiguousStreams(CODES, 2, 6)
+            run(text_model(), corpus, each, out=tmp_path / name, resume=True, **options)
+    assert learned(tmp_path / "parts") == learned(tmp_path / "whole")
+    assert safetensors.torch.load_file(tmp_path / "whole" / "last.safetensors")["state.0"].shape == (6, 5)
+    with pytest.raises(ValueError, match="other settings: particles 3 there, 2 here"):
+        train(text_model(), corpus, out=tmp_path / "whole", resume=True, **options | {"particles": 2})
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "sentence"),
+    [
+        (vector_model, {"objective": "vae"}, "objective must be one of elbo, iwae, fivo, not 'vae'."),
+        (vector_model, {"particles": 2}, "particles=2: the ELBO has one; train with objective='iwae' or 'fivo'."),
+        (vector_model, {"objective": "iwae", "kl_weight": 0.5}, "iwae takes neither a KL weight nor free bits."),
+        (vector_model, {"objective": "fivo", "free_bits": 0.5}, "fivo takes neither a KL weight nor free bits."),
+        (vector_model, {"objective": "fivo", "particles": 0}, "particles must be at least 1, not 0."),
+        (lambda: text_model("CharRNN"), {"objective": "iwae"}, "iwae averages over z, which a CharRNN has not."),
+    ],
+)
+def test_a_bound_that_cannot_be_is_refused(model, options, sentence):
+    with pytest.raises(ValueError) as error:
+        train(model(), vectors(), **options)
+    assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize("options", [{}, {"objective": "iwae", "particles": 2}])
+def test_a_vae_is_trained_too(options):
+    """Its x has one axis beside D, and no steps."""
+    torch.manual_seed(0)
+    model, x = VAE(4, 8, 2), (torch.rand(2, 30, 4, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    losses = [r.reconstruction + r.kl for r in run(model, list(x), 150, learning_rate=0.03, **options)]
+    assert losses[0] > 2.7 and sum(losses[-10:]) / 10 < losses[0] - 0.05
+
+
 # What a run reports and keeps
 
 
@@ -290,18 +411,21 @@ def test_validation_is_taken_when_it_is_due(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "corpus", "expected"),
+    ("model", "corpus", "options", "expected"),
     [
-        (lambda: text_model(), RandomWindows(CODES, 3, 6), 18),
-        (lambda: text_model(characters=2), RandomWindows(CODES, 3, 6, 2), 36),
-        (vector_model, vectors(), 6),
+        (text_model, RandomWindows(CODES, 3, 6), {}, 18),
+        (lambda: text_model(characters=2), RandomWindows(CODES, 3, 6, 2), {}, 36),
+        (vector_model, vectors(), {}, 6),
+        (vector_model, [padded()], {}, 15),
+        (text_model, RandomWindows(CODES, 3, 6), {"objective": "iwae", "particles": 4}, 18),
+        (vector_model, [padded()], {"objective": "fivo", "particles": 4}, 15),
     ],
-    ids=["one character a step", "two", "vectors"],
+    ids=["one character a step", "two", "vectors", "of unequal length", "particles", "particles, of unequal length"],
 )
-def test_speed_counts_characters_or_steps(model, corpus, expected, monkeypatch):
+def test_speed_counts_characters_or_steps(model, corpus, options, expected, monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(ticks)))  # each look at the clock: a second
-    assert [r.characters_per_second for r in run(model(), corpus, 2)] == [expected, expected]
+    assert [r.characters_per_second for r in run(model(), corpus, 2, **options)] == [expected, expected]
 
 
 def test_the_bar_shows_both_losses_and_the_speed(capsys):

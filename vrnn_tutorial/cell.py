@@ -131,6 +131,19 @@ PARTS = (
 )
 
 
+def structure(module: nn.Module) -> tuple:
+    """What a module consists of, but for the numbers in its weights: of each part its class, settings and weights."""
+    return tuple(
+        (
+            name,
+            type(part),
+            tuple(getattr(part, setting) for setting in getattr(part, "__constants__", ())),
+            tuple(weight for weight, values in part._parameters.items() if values is not None),
+        )
+        for name, part in module.named_modules()
+    )
+
+
 class VRNNCell(nn.Module):
     """One VRNN step: `step = cell(x, state)`, with `cell.prior`, `.posterior`, `.emission` and `.rnn` as its parts.
 
@@ -163,7 +176,7 @@ class VRNNCell(nn.Module):
         self.emission_net = net(seen + H, H, self.emission_type.size(c.input_size), c.depth)
         inputs = [E + H, *[H] * (c.num_layers - 1)]
         self.rnn_cells = nn.ModuleList(RNN_CELLS[c.rnn](size, H) for size in inputs)
-        self.made_as = repr(self)
+        self.made_of = structure(self)
 
     def forward(
         self,

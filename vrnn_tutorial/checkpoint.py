@@ -1,7 +1,7 @@
 """Checkpoints: safetensors and a configuration, written whole or not at all, and never unpickled (chapter 4)."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,12 @@ KNOWN: dict[str, Any] = {made.__name__: made for made in (VRNN, CharRNN, VAE, VR
 WEIGHTS = "model."
 
 
-def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Iterable[type] = ()) -> Model:
+def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Sequence[type] = ()) -> Model:
     """The model of that class name and `model.configuration`, with fresh weights; `cell` names a VRNN's.
 
     classes: models, cells and emissions from outside this package. Raises UnknownClass, a ValueError, for a name that
     is neither in it nor among them.
     """
-    classes = list(classes)
-    if not all(isinstance(found, type) for found in classes):
-        raise ValueError(f"classes are to be given themselves, not instances of them: {classes}.")
     known = KNOWN | {found.__name__: found for found in classes}
     for wanted in (name, cell):
         if wanted not in known:
@@ -56,15 +53,15 @@ def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None 
     OSError if the file cannot be written; a checkpoint that was there before stays.
     """
     weights = model.state_dict()
-    model = _uncompiled(model)
+    model = uncompiled(model)
     check_class(type(model), {"cell", *model.configuration}, KNOWN)
     if isinstance(model, VRNN):
-        check_class(type(_uncompiled(model.cell)), model.configuration, KNOWN)
+        check_class(type(uncompiled(model.cell)), model.configuration, KNOWN)
     content = {WEIGHTS + name.replace("_orig_mod.", ""): tensor.contiguous() for name, tensor in weights.items()}
     metadata = {
         "format": FORMAT,
         "model": type(model).__name__,
-        "cell": type(_uncompiled(model.cell)).__name__ if isinstance(model, VRNN) else "VRNNCell",
+        "cell": type(uncompiled(model.cell)).__name__ if isinstance(model, VRNN) else "VRNNCell",
         "configuration": json.dumps(model.configuration),
         "about": json.dumps(about),
     }
@@ -73,19 +70,42 @@ def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None 
 
 def classes_of(model) -> list[type]:
     """The classes that a checkpoint of this model has to be loaded with."""
-    parts = [_uncompiled(model), _uncompiled(getattr(model, "cell", model)), model.emission_type]
+    parts = [uncompiled(model), uncompiled(getattr(model, "cell", model)), model.emission_type]
     while isinstance(inner := getattr(parts[-1], "emission", None), Emission):
         parts.append(inner)
     return [type(part) for part in parts]
 
 
-def _uncompiled(module: Any) -> Any:
+def uncompiled(module: Any) -> Any:
     """What torch.compile has wrapped."""
     return getattr(module, "_orig_mod", module)
 
 
 def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Model, dict[str, Tensor], dict]:
     """The model, the other tensors and the facts of a checkpoint. Arguments and errors are load_checkpoint's."""
+    classes = classes if isinstance(classes, type) else list(classes)
+    if isinstance(classes, type) or not all(isinstance(found, type) for found in classes):
+        raise ValueError(f"classes must be a list of classes, as in classes=[Mine], not {classes!r}.")
+    metadata, weights, others = read_parts(path)
+    try:
+        name, configuration = metadata["model"], json.loads(metadata["configuration"])
+        if name == "ChainedCharRNN":
+            name, configuration, weights = _from_chained(configuration, weights)
+        model = make_model(name, configuration, metadata.get("cell", "VRNNCell"), classes)
+        model.load_state_dict(weights, assign=True)  # takes their precision, too
+        about = json.loads(metadata["about"])
+    except UnknownClass as error:
+        raise ValueError(f"{path}: {error}; nothing was loaded.") from None
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: weights and configuration do not belong together; nothing was loaded.") from error
+    return model, others, about
+
+
+def read_parts(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor], dict[str, Tensor]]:
+    """What a checkpoint's file tells, its weights and its other tensors, whatever class the model is of.
+
+    Raises FileNotFoundError and, for a file that is truncated, foreign or pickled, ValueError.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}.")
@@ -99,19 +119,7 @@ def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Mod
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} was not saved by this project ({FORMAT!r}): unknown model; nothing was loaded.")
     weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}
-    others = {n: t for n, t in tensors.items() if not n.startswith(WEIGHTS)}
-    try:
-        name, configuration = metadata["model"], json.loads(metadata["configuration"])
-        if name == "ChainedCharRNN":
-            name, configuration, weights = _from_chained(configuration, weights)
-        model = make_model(name, configuration, metadata.get("cell", "VRNNCell"), classes)
-        model.load_state_dict(weights, assign=True)  # takes their precision, too
-        about = json.loads(metadata["about"])
-    except UnknownClass as error:
-        raise ValueError(f"{path}: {error}; nothing was loaded.") from None
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: weights and configuration do not belong together; nothing was loaded.") from error
-    return model, others, about
+    return metadata, weights, {n: t for n, t in tensors.items() if not n.startswith(WEIGHTS)}
 
 
 def load_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> Model:

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .checkpoint import classes_of, read_checkpoint, save_checkpoint
+from .cell import VRNNCell
+from .checkpoint import classes_of, read_checkpoint, read_parts, save_checkpoint, uncompiled
 from .evaluation import Evaluation
 from .files import write_atomically
 from .schedules import value_at
@@ -49,6 +50,7 @@ class Run:
 
     def __init__(self, model, settings: dict, out: Path | None, resume: bool):
         self.model, self.out = model, out
+        settings = {"model": _name_of(model), "configuration": model.configuration, **settings}
         # As history.json has them, with nine digits.
         self.settings: dict = json.loads(_to_json({name: _describe(value) for name, value in settings.items()}))
         self.schedules = {name: settings[name] for name in LOSS_SCHEDULES}
@@ -67,12 +69,14 @@ class Run:
             "gradient_norm": [],
             "validation": [],
         }
-        if out is not None and _holds_run(out):
-            if not resume:
-                raise FileExistsError(f"{out} holds a run already; resume it, or choose another folder.")
-            self._load(out)
+        goes_on = out is not None and _holds_run(out)
+        if goes_on and not resume:
+            raise FileExistsError(f"{out} holds a run already; resume it, or choose another folder.")
+        parts = self._read(out) if goes_on and out is not None else None
         if is_dataclass(settings["corpus"]):
             self.check_data(settings["corpus"])
+        if parts is not None:
+            self._restore(*parts)
         rates, rate = self.history["learning_rates"], self.settings["learning_rate"]
         if not rates or rates[-1]["learning_rate"] != rate:
             rates.append({"from": self.update, "learning_rate": rate})
@@ -145,7 +149,8 @@ class Run:
         values = (value_at(schedule, self.schedules[schedule], done) for done in range(updates))
         return hashlib.sha256(" ".join(f"{value:.9g}" for value in values).encode()).hexdigest()
 
-    def _load(self, out: Path) -> None:
+    def _read(self, out: Path) -> tuple[nn.Module, dict[str, Tensor]]:
+        """The model and the tensors of the run that goes on, which has the same settings."""
         model, tensors, about = read_checkpoint(out / "last.safetensors", classes_of(self.model))
         update, history = about["update"], _read_history(out, about["update"])
         # Of its configuration an older run does not tell all that there is today; its checkpoint's model does.
@@ -161,6 +166,10 @@ class Run:
             raise ValueError(f"the run in {out} was made with other settings: {'; '.join(told)}.")
         self.update = self.saved = update
         self.history = history | {name: here[name] for name in ("learning_rate", *LOSS_SCHEDULES)}
+        return model, tensors
+
+    def _restore(self, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+        """Weights, moments and state."""
         self.model.load_state_dict(model.state_dict())
         for name, parameter in self.model.named_parameters():
             if f"exp_avg.{name}" in tensors:
@@ -192,9 +201,10 @@ def read_records(out: Path) -> list[Record]:
     """
     if not _holds_run(out):
         return []
-    model, _, about = read_checkpoint(out / "last.safetensors")
-    history = _read_history(out, about["update"])
-    losses = torch.tensor([history[name] for name in LOSSES], dtype=next(model.parameters()).dtype)  # from nine digits
+    metadata, weights, _ = read_parts(out / "last.safetensors")
+    history = _read_history(out, json.loads(metadata["about"])["update"])
+    precision = next(iter(weights.values())).dtype  # whose numbers nine digits give back
+    losses = torch.tensor([history[name] for name in LOSSES], dtype=precision)
     taken = {
         entry["update"]: (
             Evaluation(_number(entry["reconstruction"]), _number(entry["kl"]), 0.0, math.nan),
@@ -247,6 +257,13 @@ def _leaves(state) -> list[Tensor]:
     if state is None:
         return []
     return [state] if isinstance(state, Tensor) else [leaf for part in state for leaf in _leaves(part)]
+
+
+def _name_of(model) -> str:
+    """Its class, and its cell's, if that is not the usual one."""
+    cell = uncompiled(getattr(model, "cell", None))
+    name = type(model).__name__
+    return name if cell is None or type(cell) is VRNNCell else f"{name} of {type(cell).__name__}"
 
 
 def _describe(value):

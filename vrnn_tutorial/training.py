@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import bounds
-from .checkpoint import Model
+from .checkpoint import Model, uncompiled
 from .evaluation import Evaluation, evaluate
 from .generation import generate
 from .lengths import as_batch, mean_over_steps, real_steps
@@ -115,8 +115,6 @@ def train(
     if out == "":
         raise ValueError("out names no folder; without it, nothing is kept.")
     settings = {
-        "model": type(model).__name__,
-        "configuration": model.configuration,
         "corpus": corpus,
         "learning_rate": _schedule("learning_rate", learning_rate),
         "kl_weight": _schedule("kl_weight", kl_weight),
@@ -129,10 +127,10 @@ def train(
         "objective": objective,
         "particles": particles,
     }
-    run = Run(model.to(device), settings, None if out is None else Path(out), resume)
+    run = Run(uncompiled(model).to(device), settings, None if out is None else Path(out), resume)
     if validation is None:
         validation = getattr(corpus, "validation", None)
-    return _loop(run, settings, updates, validation, kept, device, progress)
+    return _loop(model, run, settings, updates, validation, kept, device, progress)
 
 
 def checked_seed(seed) -> int:
@@ -156,8 +154,8 @@ def _schedule(name: str, value: Schedule) -> Schedule:
     return value if callable(value) else non_negative(name, value)
 
 
-def _loop(run: Run, settings: dict, updates: int, validation, keep: set[int], device, progress: bool):
-    model, optimizer, corpus, seed = run.model, run.optimizer, settings["corpus"], settings["seed"]
+def _loop(model, run: Run, settings: dict, updates: int, validation, keep: set[int], device, progress: bool):
+    optimizer, corpus, seed = run.optimizer, settings["corpus"], settings["seed"]
     carries_state = getattr(corpus, "carries_state", False)
     batches = _batches(corpus, run)
 
@@ -210,9 +208,7 @@ def _loop(run: Run, settings: dict, updates: int, validation, keep: set[int], de
                 if due():
                     evaluation, text = _examine(run, validation, keep, seed)
                     run.save()
-                scored = (
-                    result.reconstruction.numel() // settings["particles"] if lengths is None else int(lengths.sum())
-                )
+                scored = (result.reconstruction.numel() if steps is None else int(steps.sum())) // settings["particles"]
                 speed = scored * model.emission_type.characters / seconds
                 bar.set_postfix_str(f"{losses[0]:.3f} + KL {losses[1]:.3f} nats, {speed:,.0f} characters/s", False)
                 bar.update()

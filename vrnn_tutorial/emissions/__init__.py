@@ -20,6 +20,7 @@ from .vectors import (
     GaussianMixture,
     GaussianMixtureDistribution,
     Scaled,
+    ScaledDistribution,
 )
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Pen",
     "PenDistribution",
     "Scaled",
+    "ScaledDistribution",
     "describe",
     "emission_of",
 ]
@@ -52,7 +54,7 @@ class UnknownClass(ValueError):
 
     def __init__(self, name: str):
         super().__init__(
-            f"{name} is no class of this package: give yours, as in load_checkpoint(file, classes=[{name}])"
+            f"{name} is not a class of this package: give yours, as in load_checkpoint(..., classes=[{name}])"
         )
 
 
@@ -71,7 +73,7 @@ def emission_of(given: str | dict | Emission, characters: int = 1, classes: Iter
     characters: of a named emission of codes. classes: emissions from outside this package, for `describe`'s dicts.
     Raises ValueError for an unknown name, more than one character of vectors, and an instance that cannot be described.
     """
-    if isinstance(given, dict):
+    if isinstance(given, dict) and "name" in given:
         options = dict(given)
         known = CLASSES | {found.__name__: found for found in classes}
         name = options.pop("name")
