@@ -248,6 +248,7 @@ def test_whatever_it_asks_for_is_named(write, content, asked):
         b"\x80\x02cnumpy\nndarray\n)\x81.",  # an object of the class
         b"\x80\x02X\x01\0\0\x00aQ.",  # a persistent object
         b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n)R.",
+        OLDER.replace(b"U\x08<\0\0\0\x40\0\0\0", b"N") + b"u.",  # an array of no content
     ],
 )
 def test_what_describes_arrays_cannot_be_turned_into_something_else(write, content):

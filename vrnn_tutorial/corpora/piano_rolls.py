@@ -140,4 +140,5 @@ def _array(content: Any, dtype: _Recorded, shape: tuple[int, ...], order: Any) -
         content = content.arguments[0] if content.arguments else b""
     if isinstance(content, str):
         content = content.encode("latin1")
-    return np.ndarray(shape, described, content, order=order)
+    # Of no content NumPy would make an array of whatever lies in memory.
+    return np.ndarray(shape, described, memoryview(content), order=order)
