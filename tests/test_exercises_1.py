@@ -9,7 +9,7 @@ from answers import Answers, confirmed, refused
 from torch import nn
 from torch.distributions import Bernoulli, Binomial, Categorical
 
-from vrnn_tutorial import emission
+from vrnn_tutorial import emissions
 
 pytestmark = [
     pytest.mark.usefixtures("precision"),
@@ -143,7 +143,7 @@ MISTAKES = [
     ),
     ("1.1", lambda logits, x: -Binomial(1, logits=logits).log_prob(x).sum(-1), "nor a distribution"),
     ("1.1", lambda logits, x: -Categorical(logits=both_sides(logits).mT).log_prob(x).sum(-1), "nor a distribution"),
-    ("1.1", lambda logits, x: -emission.Bernoulli(logits).log_prob(x), "no ready-made cross-entropy"),
+    ("1.1", lambda logits, x: -emissions.BernoulliDistribution(logits).log_prob(x), "no ready-made cross-entropy"),
     ("1.1", lambda logits, x: nn.BCEWithLogitsLoss(reduction="none")(logits, x).sum(-1), "no ready-made cross-entropy"),
     ("1.1", lambda logits, x: -Bernoulli(logits=logits).log_prob(x).sum(-1), "no ready-made cross-entropy"),
     ("1.2", lambda mean, log_std: slopes(mean, log_std)[:2], "the KL and its slopes in mean and in log_std, not 2"),

@@ -151,7 +151,7 @@ def test_the_defaults_are_the_source_articles(monkeypatch, tmp_path):
     assert options == {
         **{"updates": 2000, "learning_rate": 0.001, "kl_weight": 1.0, "free_bits": 0.0, "weight_decay": 0.0},
         **{"clip": 1.0, "evaluate_every": 100, "keep": [], "seed": 0, "device": "cpu", "word_dropout": 0.0},
-        **{"out": tmp_path, "resume": False},
+        **{"out": str(tmp_path), "resume": False},
     }
 
 
@@ -191,6 +191,34 @@ RUNS = {
         },
         set(),
         [0, 3],
+    ),
+    "a VRNN-I by FIVO": (
+        "--prior standard --objective fivo --particles 3 --batch 2 --length 3 --hidden 4 --updates 1 --threads 3",
+        {
+            "model": "VRNN",
+            "configuration": {
+                **{"input_size": 128, "hidden_size": 4, "latent_size": 64, "embedding_size": 64, "num_layers": 1},
+                **{"rnn": "gru", "emission": "categorical", "characters": 1, "depth": 1, "dropout": 0.0},
+                **{"batch_first": False, "prior": "standard", "stochastic": True},
+            },
+            **{"objective": "fivo", "particles": 3},
+        },
+        set(),
+        [0, 1],
+    ),
+    "a VRNN without noise": (
+        "--no-noise --batch 2 --length 3 --hidden 4 --updates 1 --threads 3",
+        {
+            "model": "VRNN",
+            "configuration": {
+                **{"input_size": 128, "hidden_size": 4, "latent_size": 64, "embedding_size": 64, "num_layers": 1},
+                **{"rnn": "gru", "emission": "categorical", "characters": 1, "depth": 1, "dropout": 0.0},
+                **{"batch_first": False, "prior": "conditional", "stochastic": False},
+            },
+            **{"objective": "elbo", "particles": 1},
+        },
+        set(),
+        [0, 1],
     ),
     "a chain": (
         "--model chained --hidden 6 --embedding 5 --characters 3 --batch 2 --length 3 --updates 1 --threads 3",
@@ -261,6 +289,15 @@ def test_resume_goes_on_as_if_there_had_been_no_pause(batching, text, tmp_path, 
         assert weights(parts / f"{name}.safetensors") == weights(whole / f"{name}.safetensors")
 
 
+def test_a_run_with_a_cosine_can_be_given_more_updates(text, tmp_path):
+    """Whose cosine is another one, and falls more slowly."""
+    options = ["train", "--text", text, *TINY, "--out", tmp_path / "run", "--cosine"]
+    assert run(*options, "--updates", 2) == run(*options, "--updates", 4, "--resume") == 0
+    assert [entry["learning_rate"] for entry in history(tmp_path / "run")["learning_rates"]] == [
+        f"Cosine(peak=0.001, updates={updates}, warmup=100)" for updates in (2, 4)
+    ]
+
+
 @pytest.mark.parametrize(
     ("other", "named"),
     [
@@ -268,7 +305,7 @@ def test_resume_goes_on_as_if_there_had_been_no_pause(batching, text, tmp_path, 
         ("--model charrnn", "model"),
         ("--batching streams", "corpus"),
         ("--length 9", "corpus"),
-        ("--learning-rate 0.1", "learning_rate"),
+        ("--kl-weight 0.5", "kl_weight"),
         ("--seed 1", "seed"),
     ],
 )
@@ -593,8 +630,13 @@ def test_what_generate_cannot_mean_is_refused_before_anything_is_printed(options
         ("--hidden 0", "at least 1"),
         ("--dropout 1", "dropout < 1"),
         ("--batch 0", "batch_size must be at least 1, not 0"),
-        ("--updates 0", "updates, evaluate_every and clip must be positive: 0"),
-        ("--clip nan", "must be positive: 2, 100, nan"),
+        ("--updates 0", "updates must be at least 1, not 0"),
+        ("--clip nan", "clip must be a positive number, not nan"),
+        ("--learning-rate nan", "learning_rate must be a finite number, zero or more, not nan"),
+        ("--cosine --learning-rate -1", "a cosine's peak must be a finite number, zero or more, not -1"),
+        ("--anneal -5", "a ramp takes one update or more, not -5"),
+        ("--anneal 5 --kl-weight -1", "a ramp's stop must be a finite number, zero or more, not -1"),
+        (f"--seed {10**23}", f"seed must be from {-(2**63)} to {2**64 - 1}, not {10**23}"),
         ("--threads 0", "expects a positive integer"),
         ("--weight-decay -1", "weight_decay"),
         ("--word-dropout 1.1", "word_dropout=1.1: a share from 0 to 1"),
@@ -605,6 +647,14 @@ def test_settings_that_make_no_run_are_refused(options, sentence, text, tmp_path
     assert run("train", "--text", text, "--out", tmp_path / "run", *TINY, *options.split()) == 1
     assert sentence in complaint(capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_out_is_not_the_folder_that_one_is_in(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = contents(tmp_path)
+    assert run("train", "--text", text, "--out", "", *TINY) == 1
+    assert "out names no folder" in complaint(capsys)
+    assert contents(tmp_path) == before
 
 
 def test_no_draws_are_refused(checkpoint, text, capsys):

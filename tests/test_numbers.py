@@ -26,7 +26,9 @@ from chapters import (
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from vrnn_tutorial import VRNN, shakespeare
+from vrnn_tutorial.corpora.kanji import NEAR, kanji
 from vrnn_tutorial.corpora.wheels import SOURCES
+from vrnn_tutorial.drawing import PIECES
 
 #: A citation, whose year and number no cell computes; test_quotations.py looks them up.
 CITED = re.compile(rf"arXiv:?\s?\d{{4}}\.\d{{4,5}}|\*, 20[12]\d\b|{PAPER.pattern}")
@@ -235,6 +237,8 @@ def measured():
     histories = [json.loads(path.read_text()) for path in paths]
     corpus = shakespeare()
     parts = [len(codes) for codes in (corpus.train, corpus.validation, corpus.test, corpus.last_tenth)]
+    drawn = [kanji().train, kanji().validation, kanji().test]
+    steps = [len(drawing) for part in drawn for drawing in part]
     return [
         *(leaf for document in documents for leaf in leaves(document)),
         *(n for history in histories for n in numbers(f"{history['learning_rate']} {history['corpus']}")),
@@ -242,6 +246,10 @@ def measured():
         len(corpus.codes),
         len(set(corpus.codes.tolist())),
         sum(weight.numel() for weight in VRNN().parameters()),
+        *map(len, drawn),
+        *(len(steps), sum(steps), sum(steps) / len(steps), max(steps)),
+        sum(drawing[:, 3:].sum() for part in drawn for drawing in part),
+        *(PIECES, NEAR),
     ]
 
 

@@ -447,7 +447,7 @@ def test_what_make_and_training_leave_behind_stays_out_of_git():
     def ignored(names: list[str]) -> list[str]:
         return subprocess.run(["git", "check-ignore", *names], cwd=ROOT, capture_output=True, text=True).stdout.split()
 
-    made = [".venv/bin/python", "data/shakespeare.txt", "runs/a/history.json"]
+    made = [".venv/bin/python", "data/shakespeare.txt", "data/kanji.safetensors", "runs/a/history.json"]
     made += ["vrnn_tutorial/__pycache__/cell.pyc", "notebooks/.ipynb_checkpoints/a.ipynb"]
     made += [".pytest_cache/README.md", ".ruff_cache/CACHEDIR.TAG", ".hypothesis/examples/a"]
     made += ["vrnn_tutorial.egg-info/PKG-INFO", "build/lib/a.py", "dist/a.whl"]

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import itertools
 import json
+import linecache
 import math
 import os
 import random
@@ -15,11 +16,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import runs
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import (
     CODES,
+    SIZES,
     contents,
     history,
     in_a_process_of_its_own,
@@ -31,14 +34,18 @@ from runs import (
     vectors,
     weights,
 )
+from torch.testing import assert_close
 
 from vrnn_tutorial import training
 from vrnn_tutorial.batches import ContiguousStreams, RandomWindows
-from vrnn_tutorial.checkpoint import load_checkpoint, read_checkpoint
+from vrnn_tutorial.cell import VRNNCell
+from vrnn_tutorial.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from vrnn_tutorial.emissions import Gaussian
 from vrnn_tutorial.evaluation import Evaluation
 from vrnn_tutorial.run import read_records
 from vrnn_tutorial.schedules import Cosine, Ramp
 from vrnn_tutorial.training import train
+from vrnn_tutorial.vrnn import VRNN
 
 # What a run keeps
 
@@ -64,6 +71,49 @@ def test_the_best_is_the_one_of_the_lowest_held_out_loss(tmp_path, monkeypatch):
     kept = [weights(tmp_path / f"update-{n}.safetensors") for n in range(6)]
     assert kept.index(weights(tmp_path / "best.safetensors")) == 3
     assert weights(tmp_path / "last.safetensors") == kept[5]
+
+
+def finite(text: str) -> dict:
+    """JSON, which has no NaN and no infinity."""
+    return json.loads(text, parse_constant=pytest.fail)
+
+
+def test_a_validation_that_is_not_finite_is_told_and_is_never_the_best(tmp_path, monkeypatch, quiet_disk):
+    """The first one that is finite is; in the history stands null, and in the records NaN again."""
+    losses = [(math.nan, 1.0), (2.0, math.inf), (2.0, 1.0), (-math.inf, 1.0), (math.nan, 0.0), (3.0, 1.0)]
+    script = iter([Evaluation(*each, 0.0, 9) for each in losses])
+    monkeypatch.setattr(training, "evaluate", lambda *_, **__: next(script))
+    options = {"out": tmp_path, "validation": vectors(1)[0], "evaluate_every": 1, "keep": range(6), "resume": True}
+    with pytest.warns(RuntimeWarning) as told:
+        records = run(vector_model(), vectors(), 1, **options)
+        assert not (tmp_path / "best.safetensors").exists()
+        records += run(vector_model(), vectors(), 5, **options)
+    sentences = [str(each.message) for each in told]
+    assert [sentence.split(":")[0] for sentence in sentences] == [f"update {n}" for n in (0, 1, 3, 4)]
+    assert "the loss on validation is not finite (reconstruction 2.0, KL inf), and these weights cannot" in sentences[1]
+    assert {each.filename for each in told} == {runs.__file__}  # where the records are iterated over
+    assert weights(tmp_path / "best.safetensors") == weights(tmp_path / "update-2.safetensors")
+    entries = finite((tmp_path / "history.json").read_text())["validation"]
+    assert [entry["loss"] for entry in entries] == [None, None, 3.0, None, None, 4.0]
+    assert entries[1]["reconstruction"] == 2.0 and entries[1]["kl"] is None
+    assert_close(
+        [r.validation[:2] for r in read_records(tmp_path)],
+        [(2.0, math.nan), (2.0, 1.0), (math.nan, 1.0), *losses[4:]],
+        equal_nan=True,
+    )
+
+
+def test_an_older_history_with_a_bare_nan_goes_on(tmp_path, quiet_disk):
+    options = {"out": tmp_path, "validation": vectors(1)[0], "evaluate_every": 1, "clip": math.inf}
+    run(vector_model(), vectors(), 2, **options)
+    assert finite((tmp_path / "history.json").read_text())["clip"] is None
+    told = history(tmp_path)
+    told["validation"][0]["loss"], told["clip"] = math.nan, math.inf
+    (tmp_path / "history.json").write_text(json.dumps(told))
+    assert "NaN" in (tmp_path / "history.json").read_text()
+    run(vector_model(), vectors(), 3, resume=True, **options)
+    entries = finite((tmp_path / "history.json").read_text())["validation"]
+    assert [entry["loss"] is None for entry in entries] == [True, False, False, False]
 
 
 # Leaving early
@@ -94,13 +144,19 @@ FILES = [str(Path(training.__file__).with_name(f"{name}.py")) for name in ROOMS]
 
 @contextlib.contextmanager
 def at_line(n: int, action):
-    """Runs `action` before the n-th line that the module executes: any moment of a run, and the same one each time."""
+    """Runs `action` before the n-th line that the module executes: any moment of a run, and the same one each time.
+
+    But for those of with statements, which are seen a second time when they are left: what is raised then, as no
+    signal's exception can be, leaves them without their exit.
+    """
     count = itertools.count(1)
 
     def trace(frame, event, _):
-        if frame.f_code.co_filename not in FILES:
+        name = frame.f_code.co_filename
+        if name not in FILES:
             return None
-        if event == "line" and next(count) == n:
+        leaves_a_with = linecache.getline(name, frame.f_lineno).lstrip().startswith("with ")
+        if event == "line" and not leaves_a_with and next(count) == n:
             action()
         return trace
 
@@ -297,16 +353,57 @@ def test_the_records_of_a_run_are_read_back_from_its_folder(tmp_path, quiet_disk
     assert all(math.isnan(r.characters_per_second) for r in read) and math.isnan(read[1].validation.characters)
 
 
+class Laplace(Gaussian):
+    """An emission of a reader's own."""
+
+    def distribution(self, raw):
+        return self.of(torch.distributions.Independent(torch.distributions.Laplace(raw[..., :2], 1.0), 1))
+
+
+def test_a_run_whose_emission_is_the_readers_own_goes_on_and_is_read_back(tmp_path, quiet_disk):
+    records = run(vector_model(emission=Laplace()), vectors(), 2, out=tmp_path)
+    records += run(vector_model(emission=Laplace()), vectors(), 3, out=tmp_path, resume=True)
+    assert [r[:4] for r in read_records(tmp_path)] == [r[:4] for r in records] and len(records) == 3
+    with pytest.raises(ValueError, match="Laplace"):
+        run(vector_model(), vectors(), 4, out=tmp_path, resume=True)
+
+
+def test_a_compiled_model_goes_on_and_so_does_the_plain_one(tmp_path, quiet_disk):
+    for compiled, updates in ((True, 1), (True, 2), (False, 3)):
+        model = torch.compile(vector_model(), backend="eager") if compiled else vector_model()
+        [record] = run(model, vectors(), updates, out=tmp_path, resume=True)
+    assert_close(record[:4], run(vector_model(), vectors(), 3)[-1][:4], rtol=1e-5, atol=0)
+    assert history(tmp_path)["model"] == "VRNN"
+
+
+def make_older(out: Path, **told) -> None:
+    """The run as it was when neither the data's hash was told nor the schedules' values, nor one of today's options."""
+    path = out / "history.json"
+    told = history(out) | told
+    del told["configuration"]["dropout"]
+    for name in ("learning_rates", "data", "objective", "particles", "word_dropout"):
+        del told[name]
+    path.write_text(json.dumps(told))
+    model, others, about = read_checkpoint(out / "last.safetensors")
+    save_checkpoint(out / "last.safetensors", model, others, update=about["update"])
+
+
 def test_a_run_that_is_older_goes_on(tmp_path, quiet_disk):
-    """Once a ramp was called Linear, and of word dropout nothing was told."""
-    options = {"out": tmp_path, "kl_weight": Ramp(0.0, 1.0, 8)}
-    run(text_model(), RandomWindows(CODES, 3, 6), 2, **options)
-    told = history(tmp_path)
-    assert told.pop("word_dropout") == 0 and told["kl_weight"] == "Ramp(start=0.0, stop=1.0, updates=8)"
-    told["kl_weight"] = "Linear(start=0.0, stop=1.0, updates=8)"
-    (tmp_path / "history.json").write_text(json.dumps(told))
-    run(text_model(), RandomWindows(CODES, 3, 6), 3, resume=True, **options)
-    assert history(tmp_path)["kl_weight"].startswith("Ramp(") and len(history(tmp_path)["kl"]) == 3
+    """Once a ramp was called Linear, too."""
+    options = {"kl_weight": Ramp(0.0, 1.0, 8), "learning_rate": 0.02}
+    for part in ("old", "new"):
+        run(text_model(), RandomWindows(CODES, 3, 6), 2, out=tmp_path / part, **options)
+    make_older(tmp_path / "old", kl_weight="Linear(start=0.0, stop=1.0, updates=8)")
+    with pytest.raises(ValueError, match=r"other settings: kl_weight Ramp\(.*8\) there, Ramp\(.*9\) here\.$"):
+        other = {"kl_weight": Ramp(0.0, 1.0, 9), "out": tmp_path / "old", "resume": True}
+        train(text_model(), RandomWindows(CODES, 3, 6), updates=3, **other)
+    for part in ("old", "new"):
+        for updates, rate in ((3, 0.02), (4, 0.01)):
+            options |= {"out": tmp_path / part, "resume": True, "learning_rate": rate}
+            run(text_model(), RandomWindows(CODES, 3, 6), updates, **options)
+    assert learned(tmp_path / "old") == learned(tmp_path / "new")
+    old, new = history(tmp_path / "old"), history(tmp_path / "new")
+    assert all(old[name] == new[name] for name in ("kl_weight", "learning_rate", "learning_rates", "data"))
 
 
 def test_a_run_from_before_word_dropout_goes_on(tmp_path, quiet_disk):
@@ -330,16 +427,15 @@ def test_resuming_where_there_is_no_run_starts_one(tmp_path, quiet_disk):
 @pytest.mark.parametrize(
     ("name", "there", "here"),
     [
-        ("learning_rate", 0.01, 0.02),
-        ("learning_rate", 0.01, Cosine(0.01, 9)),
         ("kl_weight", Ramp(0, 1, 5), Ramp(0, 1, 6)),
+        ("kl_weight", lambda n: 1.0, lambda n: 1.0 + n),
         ("free_bits", 0.0, 0.1),
         ("weight_decay", 0.0, 0.1),
         ("clip", 1.0, 2.0),
         ("evaluate_every", 100, 10),
         ("seed", 0, 1),
     ],
-    ids=str,
+    ids=["a ramp", "a function", "free bits", "weight decay", "clip", "validation", "seed"],
 )
 def test_other_settings_are_no_continuation(name, there, here, tmp_path, quiet_disk):
     run(vector_model(), vectors(), 2, out=tmp_path, **{name: there})
@@ -351,17 +447,26 @@ def test_other_settings_are_no_continuation(name, there, here, tmp_path, quiet_d
     assert contents(tmp_path) == before
 
 
+class OwnCell(VRNNCell):
+    pass
+
+
+def own_cell():
+    return VRNN(OwnCell(**SIZES, latent_size=3))
+
+
 @pytest.mark.parametrize(
     ("name", "model", "corpus"),
     [
         ("model", lambda: text_model("CharRNN"), RandomWindows(CODES, 3, 6)),
+        ("model VRNN there, VRNN of OwnCell here", own_cell, RandomWindows(CODES, 3, 6)),
         ("configuration", lambda: text_model(dropout=0.1), RandomWindows(CODES, 3, 6)),
         ("corpus", text_model, RandomWindows(CODES, 3, 7)),
         ("corpus", text_model, RandomWindows(CODES, 3, 6, seed=1)),
         ("corpus", text_model, ContiguousStreams(CODES, 3, 6)),
         ("corpus", text_model, RandomWindows(CODES[:-1], 3, 6)),
     ],
-    ids=["model", "dropout", "length", "seed of the windows", "streams", "text"],
+    ids=["model", "cell", "dropout", "length", "seed of the windows", "streams", "text"],
 )
 def test_another_model_or_text_is_no_continuation(name, model, corpus, tmp_path, quiet_disk):
     run(text_model(), RandomWindows(CODES, 3, 6), 1, out=tmp_path)
@@ -369,6 +474,88 @@ def test_another_model_or_text_is_no_continuation(name, model, corpus, tmp_path,
     with pytest.raises(ValueError, match=f"other settings: .*{name} "):
         train(model(), corpus, updates=4, out=tmp_path, resume=True)
     assert contents(tmp_path) == before
+
+
+def test_schedules_of_the_loss_may_differ_in_what_is_still_to_come(tmp_path, quiet_disk):
+    """A weight of 1 for two updates is any schedule that is 1 for two updates, however it is written."""
+    later = Ramp(0.0, 2.0, 2)
+    run(vector_model(), vectors(), 2, out=tmp_path, kl_weight=1, free_bits=lambda n: n / 3)
+    options = {"kl_weight": lambda n: 1.0 if n < 2 else later(n), "free_bits": lambda n: min(n / 3, 1 / 3)}
+    records = run(vector_model(), vectors(), 4, out=tmp_path, resume=True, **options)
+    whole = run(vector_model(), vectors(), 4, **options)
+    assert [tuple(r)[:4] for r in records] == [tuple(r)[:4] for r in whole[2:]]
+    with pytest.raises(
+        ValueError, match="kl_weight <lambda> there, 1.0 here, whose values differ within the 4 updates"
+    ):
+        train(vector_model(), vectors(), updates=6, out=tmp_path, resume=True, **options | {"kl_weight": 1.0})
+
+
+def test_a_new_learning_rate_holds_from_here_on_and_the_history_tells(tmp_path, quiet_disk):
+    """Ask a run whose cosine ended for more: it needs a longer cosine."""
+    rates = [1 / 300, 1 / 300, Cosine(0.05, 6, 2), Cosine(0.05, 9, 2), Cosine(0.05, 9, 2)]
+    for updates, rate in zip((1, 2, 4, 6, 8), rates, strict=True):
+        run(vector_model(), vectors(), updates, out=tmp_path / "parts", resume=True, learning_rate=rate)
+    held = [1 / 300, 1 / 300, *map(rates[2], (2, 3)), *map(rates[4], (4, 5, 6, 7))]
+    run(vector_model(), vectors(), 8, out=tmp_path / "whole", learning_rate=held.__getitem__)
+    assert learned(tmp_path / "parts") == learned(tmp_path / "whole")
+    told = history(tmp_path / "parts")
+    assert told["learning_rate"] == "Cosine(peak=0.05, updates=9, warmup=2)"
+    assert [tuple(entry.values()) for entry in told["learning_rates"]] == [
+        (0, 0.00333333333),
+        (2, "Cosine(peak=0.05, updates=6, warmup=2)"),
+        (4, "Cosine(peak=0.05, updates=9, warmup=2)"),
+    ]
+
+
+def test_a_learning_rate_that_no_update_had_is_not_told(tmp_path, quiet_disk):
+    """Of a history that is ahead of its checkpoint, or of a run that was resumed and left at once."""
+    run(vector_model(), vectors(), 2, out=tmp_path, learning_rate=0.01)
+    told = history(tmp_path)
+    told["learning_rates"].append({"from": 2, "learning_rate": 0.5})
+    (tmp_path / "history.json").write_text(json.dumps(told))
+    run(vector_model(), vectors(), 3, out=tmp_path, resume=True, learning_rate=0.02)
+    assert [tuple(entry.values()) for entry in history(tmp_path)["learning_rates"]] == [(0, 0.01), (2, 0.02)]
+
+
+class Opaque:
+    """A corpus that cannot be looked into, as a DataLoader is."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+LINES = CODES.view(3, 25, 6)
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (RandomWindows(CODES, 3, 6), RandomWindows(CODES.flip(0), 3, 6)),
+        (RandomWindows(CODES, 3, 6, validation=CODES), RandomWindows(CODES, 3, 6, validation=CODES.flip(0))),
+        (list(LINES), list(LINES[1:])),
+        (Opaque(LINES), Opaque(LINES[1:])),
+    ],
+    ids=["text", "held-out text", "a list's first batch", "first batch"],
+)
+def test_other_data_are_no_continuation(there, here, tmp_path, quiet_disk):
+    """Though they be of the same name and as long."""
+    run(text_model(), there, 1, out=tmp_path)
+    before = contents(tmp_path)
+    model = text_model()
+    with pytest.raises(ValueError, match=f"the run in {tmp_path} was made with other data"):
+        run(model, here, 2, out=tmp_path, resume=True)
+    assert contents(tmp_path) == before
+    if isinstance(here, RandomWindows):  # which need not be gone through
+        assert weights(model) == weights(text_model())
+    assert len(run(text_model(), there, 2, out=tmp_path, resume=True)) == 1
+
+
+def test_of_a_corpus_that_cannot_be_looked_into_the_first_batch_must_be_the_same(tmp_path, quiet_disk):
+    run(text_model(), Opaque(LINES), 1, out=tmp_path)
+    assert len(run(text_model(), Opaque([LINES[0].clone()]), 2, out=tmp_path, resume=True)) == 1
 
 
 def test_a_run_is_not_overwritten_by_accident(tmp_path, quiet_disk):

@@ -5,7 +5,9 @@ import itertools
 import math
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -28,14 +30,16 @@ from torch import nn
 from torch.testing import assert_close
 
 from vrnn_tutorial import training, vrnn
-from vrnn_tutorial.batches import ContiguousStreams, RandomWindows
+from vrnn_tutorial.batches import ContiguousStreams, RandomWindows, Sequences
+from vrnn_tutorial.bounds import fivo, iwae
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.checkpoint import load_checkpoint
+from vrnn_tutorial.emissions import Gaussian, Scaled
 from vrnn_tutorial.evaluation import evaluate
 from vrnn_tutorial.generation import generate
-from vrnn_tutorial.schedules import Cosine
 from vrnn_tutorial.text import Corpus
 from vrnn_tutorial.training import train
+from vrnn_tutorial.vae import VAE
 from vrnn_tutorial.vrnn import VRNN
 
 
@@ -44,10 +48,11 @@ class Watch:
 
     def __init__(self, model: nn.Module):
         self.x, self.states, self.after = [], [], []
-        model.register_forward_hook(self.see)
+        model.register_forward_hook(self.see, with_kwargs=True)
 
-    def see(self, module, arguments, output):
-        x, state = (*arguments, None)[:2]
+    def see(self, module, arguments, options, output):
+        x, *rest = arguments
+        state = rest[0] if rest else options.get("state")
         # Before anything runs on: a graph that is still attached shall be seen here, not end in an error.
         assert state is None or not any(part.requires_grad for part in leaves(state))
         self.x.append(x)
@@ -239,10 +244,123 @@ def test_the_gradient_is_clipped_before_the_step_and_its_norm_taken_before_that(
             assert_close(moments[f"exp_avg.{name}"], 0.1 * min(1, clip / norm) * gradient, rtol=1e-4, atol=1e-9)
 
 
-def test_cosine():
-    rate = Cosine(0.8, updates=110, warmup=10)
-    expected = {0: 0.08, 4: 0.4, 9: 0.8, 10: 0.8, 60: 0.4, 85: 0.8 * 0.5 * (1 - math.sqrt(0.5)), 110: 0, 500: 0}
-    assert {n: rate(n) for n in expected} == pytest.approx(expected, abs=1e-12)
+# Sequences of unequal length
+
+
+SERIES = [torch.randn(n, 2, generator=torch.Generator().manual_seed(n)) for n in (3, 1, 4, 0, 2, 5)]
+LENGTHS = torch.tensor([len(series) for series in SERIES])
+
+
+def padded(padding: float = 0.0, batch_first: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    x = nn.utils.rnn.pad_sequence(SERIES, batch_first=batch_first, padding_value=padding)
+    return x, LENGTHS
+
+
+@pytest.mark.parametrize("options", [{}, {"objective": "iwae", "particles": 3}, {"objective": "fivo", "particles": 3}])
+def test_all_forms_of_a_batch_are_one(options):
+    """And what stands in the padding changes nothing."""
+    x, lengths = padded()
+    forms = [(x, lengths), list(padded(math.nan)), SERIES, [each.numpy() for each in SERIES]]
+    learned = [run(vector_model(), [form], 2, **options) for form in forms]
+    model = vector_model()
+    model.batch_first = True
+    learned.append(run(model, [padded(9.0, batch_first=True)], 2, **options))
+    for records in learned[1:]:
+        assert_close([r[:4] for r in records], [r[:4] for r in learned[0]], rtol=1e-5, atol=1e-6)
+    whole = vectors(1)[0]
+    [record], [other], [as_a_loader_gives_it] = (
+        run(vector_model(), [form], 1, **options) for form in (whole, (whole, torch.tensor([3, 3])), [whole])
+    )
+    assert record[:4] == as_a_loader_gives_it[:4]
+    assert_close(other[:4], record[:4], rtol=1e-6, atol=0)
+
+
+def test_the_loss_is_the_mean_over_the_steps_that_there_are(monkeypatch):
+    """As of the sequences one by one, weighted by their lengths. Without noise, which is drawn for the padding too."""
+    monkeypatch.setattr(vrnn, "standard_normal", lambda shape, like, generator: like.new_zeros(shape))
+    [record] = run(vector_model(), [padded()], 1)
+    model = vector_model()
+    outs = [model(series[:, None]) for series in SERIES if len(series)]
+    reconstruction, kl = (sum(getattr(out, name).sum() for out in outs) / 15 for name in ("reconstruction", "kl"))
+    (reconstruction + kl).backward()
+    norm = torch.linalg.vector_norm(torch.cat([p.grad.view(-1) for p in model.parameters()]))
+    assert_close(record[1:4], (reconstruction.item(), kl.item(), norm.item()), rtol=1e-5, atol=0)
+
+
+def test_a_corpus_of_sequences_is_trained_validated_and_resumed(tmp_path, quiet_disk):
+    def corpus(first=SERIES[0]):
+        return Sequences([first, *SERIES[1:]], 2, validation=SERIES[:3], seed=1)
+
+    run(vector_model(), corpus(), 7, out=tmp_path / "whole", evaluate_every=3)
+    for updates in (3, 7):
+        options = {"out": tmp_path / "parts", "evaluate_every": 3, "resume": True}
+        records = run(vector_model(), corpus(), updates, **options)
+    assert learned(tmp_path / "parts") == learned(tmp_path / "whole")
+    model = load_checkpoint(tmp_path / "parts" / "last.safetensors")
+    assert records[-1].validation == evaluate(model, SERIES[:3], draws=1)
+    assert (
+        "Sequences(sequences=5 long, batch_size=2, validation=2 long, seed=1" in history(tmp_path / "parts")["corpus"]
+    )
+    with pytest.raises(ValueError, match="was made with other data"):
+        train(vector_model(), corpus(-SERIES[0]), updates=9, **options)
+
+
+# Other bounds
+
+
+@pytest.mark.parametrize("bound", [iwae, fivo])
+def test_another_bound_is_trained_by_its_gradient(bound):
+    """K particles for each of two sequences of three steps; the records tell the losses of all."""
+    x, ours, theirs = vectors(1)[0], vector_model(), vector_model()
+    [record] = run(ours, [x], 1, seed=3, objective=bound.__name__, particles=4, learning_rate=0.0)
+    for function in (lambda: bound(theirs, x, 4), lambda: theirs(x, particles=4)):
+        torch.manual_seed(3 * 0x9E3779B1 % 2**32)
+        out = function()
+        if isinstance(out, torch.Tensor):
+            (-out.sum() / 6).backward()
+    norm = torch.linalg.vector_norm(torch.cat([p.grad.view(-1) for p in theirs.parameters()]))
+    assert record.gradient_norm == pytest.approx(norm.item(), rel=1e-5)
+    if bound is iwae:
+        assert record[1:3] == (out.reconstruction.mean().item(), out.kl.mean().item())
+
+
+@pytest.mark.parametrize("objective", ["iwae", "fivo"])
+def test_a_bounds_particles_are_carried_on_and_resumed(objective, tmp_path, quiet_disk):
+    options = {"objective": objective, "particles": 3}
+    for name, updates in (("whole", [4]), ("parts", [2, 4])):
+        for each in updates:
+            corpus = ContiguousStreams(CODES, 2, 6)
+            run(text_model(), corpus, each, out=tmp_path / name, resume=True, **options)
+    assert learned(tmp_path / "parts") == learned(tmp_path / "whole")
+    assert safetensors.torch.load_file(tmp_path / "whole" / "last.safetensors")["state.0"].shape == (6, 5)
+    with pytest.raises(ValueError, match="other settings: particles 3 there, 2 here"):
+        train(text_model(), corpus, out=tmp_path / "whole", resume=True, **options | {"particles": 2})
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "sentence"),
+    [
+        (vector_model, {"objective": "vae"}, "objective must be one of elbo, iwae, fivo, not 'vae'."),
+        (vector_model, {"particles": 2}, "particles=2: the ELBO has one; train with objective='iwae' or 'fivo'."),
+        (vector_model, {"objective": "iwae", "kl_weight": 0.5}, "iwae takes neither a KL weight nor free bits."),
+        (vector_model, {"objective": "fivo", "free_bits": 0.5}, "fivo takes neither a KL weight nor free bits."),
+        (vector_model, {"objective": "fivo", "particles": 0}, "particles must be at least 1, not 0."),
+        (lambda: text_model("CharRNN"), {"objective": "iwae"}, "iwae averages over z, which a CharRNN has not."),
+    ],
+)
+def test_a_bound_that_cannot_be_is_refused(model, options, sentence):
+    with pytest.raises(ValueError) as error:
+        train(model(), vectors(), **options)
+    assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize("options", [{}, {"objective": "iwae", "particles": 2}])
+def test_a_vae_is_trained_too(options):
+    """Its x has one axis beside D, and no steps."""
+    torch.manual_seed(0)
+    model, x = VAE(4, 8, 2), (torch.rand(2, 30, 4, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    losses = [r.reconstruction + r.kl for r in run(model, list(x), 150, learning_rate=0.03, **options)]
+    assert losses[0] > 2.7 and sum(losses[-10:]) / 10 < losses[0] - 0.05
 
 
 # What a run reports and keeps
@@ -293,18 +411,21 @@ def test_validation_is_taken_when_it_is_due(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "corpus", "expected"),
+    ("model", "corpus", "options", "expected"),
     [
-        (lambda: text_model(), RandomWindows(CODES, 3, 6), 18),
-        (lambda: text_model(characters=2), RandomWindows(CODES, 3, 6, 2), 36),
-        (vector_model, vectors(), 6),
+        (text_model, RandomWindows(CODES, 3, 6), {}, 18),
+        (lambda: text_model(characters=2), RandomWindows(CODES, 3, 6, 2), {}, 36),
+        (vector_model, vectors(), {}, 6),
+        (vector_model, [padded()], {}, 15),
+        (text_model, RandomWindows(CODES, 3, 6), {"objective": "iwae", "particles": 4}, 18),
+        (vector_model, [padded()], {"objective": "fivo", "particles": 4}, 15),
     ],
-    ids=["one character a step", "two", "vectors"],
+    ids=["one character a step", "two", "vectors", "of unequal length", "particles", "particles, of unequal length"],
 )
-def test_speed_counts_characters_or_steps(model, corpus, expected, monkeypatch):
+def test_speed_counts_characters_or_steps(model, corpus, options, expected, monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(ticks)))  # each look at the clock: a second
-    assert [r.characters_per_second for r in run(model(), corpus, 2)] == [expected, expected]
+    assert [r.characters_per_second for r in run(model(), corpus, 2, **options)] == [expected, expected]
 
 
 def test_the_bar_shows_both_losses_and_the_speed(capsys):
@@ -397,14 +518,71 @@ def test_validation_changes_nothing_in_training():
 # Settings that make no run
 
 
+ZERO_OR_MORE = "must be a finite number, zero or more"
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"updates": 0}, {"evaluate_every": 0}, {"clip": 0.0}, {"clip": -1.0}, {"clip": math.nan}], ids=str
+    ("name", "value", "sentence"),
+    [
+        ("updates", 0, "updates must be at least 1, not 0."),
+        ("updates", 2.5, "updates must be a whole number, not 2.5."),
+        ("updates", math.nan, "updates must be a whole number, not nan."),
+        ("evaluate_every", 0, "evaluate_every must be at least 1, not 0."),
+        ("evaluate_every", 2.5, "evaluate_every must be a whole number, not 2.5."),
+        ("keep", [1, 2.5], "keep must be a whole number, not 2.5."),
+        ("keep", [-1], "keep must be at least 0, not -1."),
+        ("particles", 1.5, "particles must be a whole number, not 1.5."),
+        ("seed", 0.5, "seed must be a whole number, not 0.5."),
+        ("seed", 10**23, f"seed must be from {-(2**63)} to {2**64 - 1}, not {10**23}."),
+        ("clip", 0.0, "clip must be a positive number, not 0.0."),
+        ("clip", -1.0, "clip must be a positive number, not -1.0."),
+        ("clip", math.nan, "clip must be a positive number, not nan."),
+        *(
+            (name, value, f"{name} {ZERO_OR_MORE}, not {value}.")
+            for name in ("learning_rate", "kl_weight", "free_bits", "weight_decay")
+            for value in (-0.1, math.nan, math.inf)
+        ),
+        ("out", "", "out names no folder; without it, nothing is kept."),
+    ],
 )
-def test_settings_that_make_no_run_are_refused_at_the_call(wrong, tmp_path):
-    [(name, value)] = wrong.items()
-    with pytest.raises(ValueError, match=f"{name}.*{value}"):
-        train(vector_model(), vectors(), **{"updates": 3, **wrong}, out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+def test_settings_that_make_no_run_are_refused_at_the_call(name, value, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = vector_model()
+    with pytest.raises(ValueError) as error:
+        train(model, vectors(), **{"updates": 3, "out": tmp_path / "run", name: value})
+    assert str(error.value) == sentence
+    assert contents(tmp_path) == {} and weights(model) == weights(vector_model())
+
+
+@pytest.mark.parametrize("seed", [-(2**63), 2**64 - 1])
+def test_the_seeds_that_torch_takes_are_taken(seed):
+    assert len(run(text_model(), RandomWindows(CODES, 3, 6), 1, seed=seed, validation=CODES[:30])) == 1
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(tmp_path, quiet_disk):
+    """They are recorded as such, and one's own are the same settings."""
+    given = {
+        "seed": np.int64(3),
+        "evaluate_every": np.int32(2),
+        "clip": np.float32(0.5),
+        "learning_rate": torch.tensor(0.25),
+    }
+    own = {"seed": 3, "evaluate_every": 2, "clip": 0.5, "learning_rate": 0.25}
+    run(vector_model(), vectors(), np.int64(2), out=tmp_path, **given)
+    assert {name: history(tmp_path)[name] for name in own} == own
+    assert len(history(tmp_path)["learning_rates"]) == 1
+    records = run(vector_model(), vectors(), 4, out=tmp_path, resume=True, **own)
+    whole = run(vector_model(), vectors(), 4, **own)
+    assert [tuple(r)[:4] for r in records] == [tuple(r)[:4] for r in whole[2:]]
+    assert len(history(tmp_path)["learning_rates"]) == 1
+
+
+def test_a_schedule_that_fails_later_names_the_update_and_keeps_what_was_learned(tmp_path, quiet_disk):
+    model = vector_model()
+    with pytest.raises(ValueError, match=f"kl_weight after 3 updates {ZERO_OR_MORE}, not nan"):
+        run(model, vectors(), 9, out=tmp_path, kl_weight=lambda n: math.nan if n == 3 else 1.0)
+    assert weights(tmp_path / "last.safetensors") == weights(model)
+    assert len(history(tmp_path)["kl"]) == 3
 
 
 # When something goes wrong
@@ -425,17 +603,50 @@ def test_a_batch_that_is_not_finite_stops_training_before_the_step(tmp_path, qui
     assert learned(tmp_path / "run") == learned(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("rate", [math.inf, math.nan, 1e30])
-def test_a_learning_rate_that_destroys_the_model_is_not_saved(rate, tmp_path, quiet_disk):
-    with pytest.raises(FloatingPointError):
-        run(
-            vector_model(),
-            vectors(),
-            5,
-            out=tmp_path,
-            learning_rate=lambda n: rate if n == 2 else 0.001,
-            evaluate_every=2,
-        )
+@pytest.mark.parametrize(
+    ("x", "emission", "told"),
+    [
+        (lambda: vectors(1)[0] * 1e25, "gaussian", True),
+        (lambda: torch.where(vectors(1)[0] > 0, 1e25, math.nan), Gaussian(missing=True), True),
+        (lambda: vectors(1)[0], "gaussian", False),
+        (lambda: vectors(1)[0] * 1e25 + 1e25, Scaled(Gaussian(), 1e25, 1e25), False),
+    ],
+    ids=["far", "far, with holes", "near", "scaled"],
+)
+def test_a_loss_that_is_not_finite_tells_of_values_far_from_zero(x, emission, told):
+    model, x = vector_model(emission=emission), x()
+    with torch.no_grad():
+        model.cell.prior_net[0].bias.fill_(math.nan if not told else 0.0)
+    with pytest.raises(FloatingPointError) as error:
+        run(model, [x], 2)
+    real = x[~x.isnan()]
+    sentence = f"x lies between {real.min():.4g} and {real.max():.4g}: standardise it, as emissions.Scaled does"
+    assert (sentence in str(error.value)) == told and ("standardise" in str(error.value)) == told
+    assert "update 1: not finite: losses (" in str(error.value)
+    assert str(error.value).endswith("training stopped, the model keeps the last good weights.")
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_what_stands_in_the_padding_is_not_told(batch_first):
+    x = torch.full((4, 2, 2), 1e25)
+    x[:2, 0], x[2:, 0] = 2e25, 9e25
+    model = vector_model()
+    model.batch_first = batch_first
+    with pytest.raises(FloatingPointError, match=r"x lies between 1e\+25 and 2e\+25: standardise"):
+        run(model, [(x.transpose(0, 1) if batch_first else x, torch.tensor([2, 4]))], 1)
+
+
+@pytest.mark.parametrize("rate", [math.inf, math.nan, -0.1, None, 1e30])
+def test_a_learning_rate_that_would_destroy_the_model_is_not_saved(rate, tmp_path, quiet_disk):
+    """What is no rate is refused before the step, what is too large found after it."""
+    options = {"out": tmp_path, "learning_rate": lambda n: rate if n == 2 else 0.001, "evaluate_every": 2}
+    told = (
+        "update 4: not finite"
+        if rate == 1e30
+        else f"learning_rate after 2 updates must be a .* zero or more, not {rate}"
+    )
+    with pytest.raises(FloatingPointError if rate == 1e30 else ValueError, match=told):
+        run(vector_model(), vectors(), 5, **options)
     model = load_checkpoint(tmp_path / "last.safetensors")
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     assert len(history(tmp_path)["reconstruction"]) == 2
@@ -481,10 +692,27 @@ def test_where_ctrl_c_is_ignored_it_stays_ignored(monkeypatch):
         signal.signal(signal.SIGINT, before)
 
 
-def test_training_runs_in_any_thread():
-    """Where signals cannot be handled; a notebook's widgets may do so."""
-    records = []
-    thread = threading.Thread(target=lambda: records.extend(run(vector_model(), vectors(), 2)))
-    thread.start()
-    thread.join()
-    assert [tuple(r)[:4] for r in records] == [tuple(r)[:4] for r in run(vector_model(), vectors(), 2)]
+def test_trainings_in_several_threads_are_what_they_are_alone():
+    """Where signals cannot be handled, and torch's generator is everyone's; a notebook's widgets may train there."""
+    two_layers = {"rnn": "lstm", "num_layers": 2, "dropout": 0.3}
+    trainings = [
+        lambda: (vector_model(), vectors(), {}),
+        lambda: (text_model(dropout=0.3), RandomWindows(CODES, 3, 6), {"word_dropout": 0.5}),
+        lambda: (text_model(**two_layers), ContiguousStreams(CODES, 3, 6), {"seed": 3}),
+        lambda: (text_model("CharRNN", **two_layers), RandomWindows(CODES, 3, 6), {"seed": 4}),
+    ]
+
+    def losses(model, corpus, options):
+        return [tuple(r)[:4] for r in run(model, corpus, 4, **options)]
+
+    alone = [losses(*training()) for training in trainings]
+    made, all_are_seeded = [training() for training in trainings], threading.Barrier(len(trainings))
+
+    def wait(*_):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            all_are_seeded.wait(0.5)
+
+    for model, *_ in made:
+        model.register_forward_pre_hook(wait)
+    with ThreadPoolExecutor(len(made)) as threads:
+        assert list(threads.map(lambda training: losses(*training), made)) == alone

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .cell import VRNNCell, values_are_there
-from .gaussian import LARGEST_LOG_STD, from_raw
+from .gaussian import LARGEST_LOG_STD, LEAST_POSTERIOR_LOG_STD, posterior_from_raw
 
 
 def why_not_by_hand(cell: VRNNCell) -> str | None:
@@ -61,7 +61,7 @@ def _steps(x_posterior, x_rnn, noise, h, mask, W_q, W_z, b_z, W_i, W_h, b_h):
     columns = []
     for t in range(len(noise)):
         raw = x_posterior[t] + (h if mask is None else h * mask[t]) @ W_q.t()
-        z = from_raw(raw).rsample(noise[t])
+        z = posterior_from_raw(raw).rsample(noise[t])
         z_features = torch.nn.functional.elu(torch.addmm(b_z, z, W_z.t()))
         r_x, u_x, n_x = torch.addmm(x_rnn[t], z_features, W_i.t()).chunk(3, -1)
         r_h, u_h, n_h = torch.addmm(b_h, h, W_h.t()).chunk(3, -1)
@@ -84,7 +84,7 @@ class _GatedPath(torch.autograd.Function):
         for t in range(T):
             h = path[t]
             torch.addmm(x_posterior[t], h if mask is None else h * mask[t], W_q_t, out=raw[t])
-            torch.clamp(raw[t, :, Z:], -LARGEST_LOG_STD, LARGEST_LOG_STD, out=std[t]).exp_()
+            torch.clamp(raw[t, :, Z:], LEAST_POSTERIOR_LOG_STD, LARGEST_LOG_STD, out=std[t]).exp_()
             torch.addcmul(raw[t, :, :Z], std[t], noise[t], out=z[t])
             torch.nn.functional.elu_(torch.addmm(b_z, z[t], W_z_t, out=z_features[t]))
             from_x = torch.addmm(x_rnn[t], z_features[t], W_i_t)
@@ -130,7 +130,9 @@ class _GatedPath(torch.autograd.Function):
         W_i_nru = torch.cat([W_i[2 * H :], W_i[: 2 * H]])
         elu_slope = z_features.clamp(max=0) + 1
         # At its bounds the log deviation does not move.
-        moves = torch.where(raw[..., z.shape[-1] :].abs() < LARGEST_LOG_STD, std * noise, 0.0)
+        raw_log_std = raw[..., z.shape[-1] :]
+        inside = (raw_log_std > LEAST_POSTERIOR_LOG_STD) & (raw_log_std < LARGEST_LOG_STD)
+        moves = torch.where(inside, std * noise, 0.0)
         to_raw = torch.stack([torch.ones_like(std), moves], 2)
         d_raw = d_raw.unflatten(-1, (2, -1)).clone()
         d_phi, d_noise = torch.empty_like(z_features), torch.empty_like(z)

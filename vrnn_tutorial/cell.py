@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .configuration import CellConfiguration, made_of
 from .emissions import Distribution, Emission
-from .gaussian import DiagonalGaussian, from_raw
+from .gaussian import DiagonalGaussian, from_raw, posterior_from_raw
 
 RNN_CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell, "rnn": nn.RNNCell}
 
@@ -246,7 +246,7 @@ class VRNNCell(nn.Module):
         """The posterior, given phi_x(x) (..., E) in place of x."""
         if self.posterior_net is None:
             return self.prior(h)
-        return from_raw(self.posterior_net(torch.cat([features, h], -1)))
+        return posterior_from_raw(self.posterior_net(torch.cat([features, h], -1)))
 
     def emission(self, z: Tensor, h: Tensor) -> Any:
         """p(x_t | z_t, h_{t-1}), Chung equation 6: of x_t, from the h *before* the step. z: (..., Z), h: (..., H)."""

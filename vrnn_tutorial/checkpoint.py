@@ -1,7 +1,7 @@
 """Checkpoints: safetensors and a configuration, written whole or not at all, and never unpickled (chapter 4)."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +11,24 @@ from torch import Tensor
 
 from .cell import VRNNCell
 from .char_rnn import CharRNN
-from .emissions import Emission, UnknownClass, emission_of
+from .emissions import Emission, UnknownClass, check_class, emission_of
 from .files import write_atomically
 from .vae import VAE
 from .vrnn import VRNN
 
 FORMAT = "vrnn_tutorial 1"
 Model = VRNN | CharRNN | VAE
-MODELS = {model.__name__: model for model in (VRNN, CharRNN, VAE)}
+KNOWN: dict[str, Any] = {made.__name__: made for made in (VRNN, CharRNN, VAE, VRNNCell)}
 WEIGHTS = "model."
 
 
-def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Iterable[type] = ()) -> Model:
+def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Sequence[type] = ()) -> Model:
     """The model of that class name and `model.configuration`, with fresh weights; `cell` names a VRNN's.
 
-    classes: models, cells and emissions from outside this package. Raises UnknownClass, a
-    ValueError, for a name that is neither in it nor among them.
+    classes: models, cells and emissions from outside this package. Raises UnknownClass, a ValueError, for a name that
+    is neither in it nor among them.
     """
-    classes = list(classes)
-    known: dict[str, Any] = MODELS | {"VRNNCell": VRNNCell} | {found.__name__: found for found in classes}
+    known = KNOWN | {found.__name__: found for found in classes}
     for wanted in (name, cell):
         if wanted not in known:
             raise UnknownClass(wanted)
@@ -47,16 +46,22 @@ def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: 
 def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None = None, **about) -> None:
     """Saves a model so that load_checkpoint needs nothing but the file.
 
-    model: also a compiled one. tensors: what else is to be kept, under names of its own. about: facts to keep beside
-    the configuration, as JSON. Raises OSError if it cannot be written; a checkpoint that was there before stays.
+    model: also a compiled one, or of a subclass: arguments that its constructor adds must stand in `configuration`.
+    tensors: what else is to be kept, under names of its own. about: facts to keep beside the configuration, as JSON.
+
+    Raises ValueError for a subclass that could not be made again, or that has the name of a class of this package, and
+    OSError if the file cannot be written; a checkpoint that was there before stays.
     """
     weights = model.state_dict()
-    model = _uncompiled(model)
+    model = uncompiled(model)
+    check_class(type(model), {"cell", *model.configuration}, KNOWN)
+    if isinstance(model, VRNN):
+        check_class(type(uncompiled(model.cell)), model.configuration, KNOWN)
     content = {WEIGHTS + name.replace("_orig_mod.", ""): tensor.contiguous() for name, tensor in weights.items()}
     metadata = {
         "format": FORMAT,
         "model": type(model).__name__,
-        "cell": type(_uncompiled(model.cell)).__name__ if isinstance(model, VRNN) else "VRNNCell",
+        "cell": type(uncompiled(model.cell)).__name__ if isinstance(model, VRNN) else "VRNNCell",
         "configuration": json.dumps(model.configuration),
         "about": json.dumps(about),
     }
@@ -65,18 +70,42 @@ def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None 
 
 def classes_of(model) -> list[type]:
     """The classes that a checkpoint of this model has to be loaded with."""
-    parts = (_uncompiled(model), _uncompiled(getattr(model, "cell", model)), model.emission_type)
-    emissions = [getattr(model.emission_type, "emission", model.emission_type)]
-    return [type(part) for part in (*parts, *emissions)]
+    parts = [uncompiled(model), uncompiled(getattr(model, "cell", model)), model.emission_type]
+    while isinstance(inner := getattr(parts[-1], "emission", None), Emission):
+        parts.append(inner)
+    return [type(part) for part in parts]
 
 
-def _uncompiled(module: Any) -> Any:
+def uncompiled(module: Any) -> Any:
     """What torch.compile has wrapped."""
     return getattr(module, "_orig_mod", module)
 
 
 def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Model, dict[str, Tensor], dict]:
     """The model, the other tensors and the facts of a checkpoint. Arguments and errors are load_checkpoint's."""
+    classes = classes if isinstance(classes, type) else list(classes)
+    if isinstance(classes, type) or not all(isinstance(found, type) for found in classes):
+        raise ValueError(f"classes must be a list of classes, as in classes=[Mine], not {classes!r}.")
+    metadata, weights, others = read_parts(path)
+    try:
+        name, configuration = metadata["model"], json.loads(metadata["configuration"])
+        if name == "ChainedCharRNN":
+            name, configuration, weights = _from_chained(configuration, weights)
+        model = make_model(name, configuration, metadata.get("cell", "VRNNCell"), classes)
+        model.load_state_dict(weights, assign=True)  # takes their precision, too
+        about = json.loads(metadata["about"])
+    except UnknownClass as error:
+        raise ValueError(f"{path}: {error}; nothing was loaded.") from None
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: weights and configuration do not belong together; nothing was loaded.") from error
+    return model, others, about
+
+
+def read_parts(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor], dict[str, Tensor]]:
+    """What a checkpoint's file tells, its weights and its other tensors, whatever class the model is of.
+
+    Raises FileNotFoundError and, for a file that is truncated, foreign or pickled, ValueError.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}.")
@@ -90,19 +119,7 @@ def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Mod
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} was not saved by this project ({FORMAT!r}): unknown model; nothing was loaded.")
     weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}
-    others = {n: t for n, t in tensors.items() if not n.startswith(WEIGHTS)}
-    try:
-        name, configuration = metadata["model"], json.loads(metadata["configuration"])
-        if name == "ChainedCharRNN":
-            name, configuration, weights = _from_chained(configuration, weights)
-        model = make_model(name, configuration, metadata.get("cell", "VRNNCell"), classes)
-        model.load_state_dict(weights, assign=True)  # takes their precision, too
-        about = json.loads(metadata["about"])
-    except UnknownClass as error:
-        raise ValueError(f"{path} {error}; nothing was loaded.") from None
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: weights and configuration do not belong together; nothing was loaded.") from error
-    return model, others, about
+    return metadata, weights, {n: t for n, t in tensors.items() if not n.startswith(WEIGHTS)}
 
 
 def load_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> Model:

@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: A net's log deviation lies between minus and plus this, or data far from standardised would overflow their KL.
-LARGEST_LOG_STD = 10.0
+#: Between these lies the log deviation that a net gives a prior; a posterior may be surer still, but no less sure. With
+#: data far from standardised their KL would overflow without.
+LEAST_LOG_STD, LARGEST_LOG_STD = -10.0, 10.0
+LEAST_POSTERIOR_LOG_STD = -80.0
 
 
 class DiagonalGaussian(NamedTuple):
@@ -53,11 +55,16 @@ class DiagonalGaussian(NamedTuple):
         return (0.5 * (torch.exp(2 * log_ratio) + shift.square() - 1) - log_ratio).sum(-1)
 
 
-def from_raw(raw: Tensor) -> DiagonalGaussian:
-    """The Gaussian (..., D) of a net's raw numbers (..., 2D): means, then log deviations, clamped to -10 to 10."""
+def from_raw(raw: Tensor, least: float = LEAST_LOG_STD) -> DiagonalGaussian:
+    """The Gaussian (..., D) of a net's raw numbers (..., 2D): means, then log deviations, kept from `least` to 10."""
     mean, log_std = raw.chunk(2, -1)
     # A clamp, whose gradient takes a third of the time.
-    return DiagonalGaussian(mean, F.hardtanh(log_std, -LARGEST_LOG_STD, LARGEST_LOG_STD))
+    return DiagonalGaussian(mean, F.hardtanh(log_std, least, LARGEST_LOG_STD))
+
+
+def posterior_from_raw(raw: Tensor) -> DiagonalGaussian:
+    """The same of a posterior, whose log deviations are kept from -80 to 10."""
+    return from_raw(raw, LEAST_POSTERIOR_LOG_STD)
 
 
 def standard_normal(shape, like: Tensor, generator: torch.Generator | None = None) -> Tensor:

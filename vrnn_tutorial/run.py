@@ -3,24 +3,31 @@
 The folder holds `history.json`, `last.safetensors`, `best.safetensors` and the checkpoints that were asked for.
 """
 
+import hashlib
 import json
 import math
 import platform
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .checkpoint import classes_of, read_checkpoint, save_checkpoint
+from .cell import VRNNCell
+from .checkpoint import classes_of, read_checkpoint, read_parts, save_checkpoint, uncompiled
 from .evaluation import Evaluation
 from .files import write_atomically
+from .schedules import value_at
 
 #: What the history tells of each update.
 LOSSES = ("reconstruction", "kl", "gradient_norm")
+#: The schedules that shape the loss, whose values must have been the same in all updates of a run.
+LOSS_SCHEDULES = ("kl_weight", "free_bits")
 
 
 class Record(NamedTuple):
@@ -41,13 +48,18 @@ class Run:
     Raises as `training.train` does for a folder that holds a run which cannot go on with these settings.
     """
 
-    def __init__(self, model, settings: dict, weight_decay: float, out: Path | None, resume: bool):
+    def __init__(self, model, settings: dict, out: Path | None, resume: bool):
         self.model, self.out = model, out
-        self.settings: dict = {name: _describe(value) for name, value in settings.items()}
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=weight_decay)
-        self.update, self.state, self.saved = 0, None, None
+        settings = {"model": _name_of(model), "configuration": model.configuration, **settings}
+        # As history.json has them, with nine digits.
+        self.settings: dict = json.loads(_to_json({name: _describe(value) for name, value in settings.items()}))
+        self.schedules = {name: settings[name] for name in LOSS_SCHEDULES}
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=settings["weight_decay"])
+        self.update, self.state, self.saved, self.knows_data = 0, None, None, False
         self.history = {
             **self.settings,
+            "learning_rates": [],
+            "data": None,
             "seconds": 0.0,
             "processor_seconds": 0.0,
             "versions": _versions(),
@@ -57,10 +69,17 @@ class Run:
             "gradient_norm": [],
             "validation": [],
         }
-        if out is not None and _holds_run(out):
-            if not resume:
-                raise FileExistsError(f"{out} holds a run already; resume it, or choose another folder.")
-            self._load(out)
+        goes_on = out is not None and _holds_run(out)
+        if goes_on and not resume:
+            raise FileExistsError(f"{out} holds a run already; resume it, or choose another folder.")
+        parts = self._read(out) if goes_on else None
+        if is_dataclass(settings["corpus"]):
+            self.check_data(settings["corpus"])
+        if parts is not None:
+            self._restore(*parts)
+        rates, rate = self.history["learning_rates"], self.settings["learning_rate"]
+        if not rates or rates[-1]["learning_rate"] != rate:
+            rates.append({"from": self.update, "learning_rate": rate})
 
     @property
     def validated(self) -> bool:
@@ -72,6 +91,19 @@ class Run:
         """The last update's, in single precision, which the history's nine digits give back exactly."""
         losses = [self.history[name][-1] for name in LOSSES]
         return torch.tensor(losses, dtype=next(self.model.parameters()).dtype).tolist()
+
+    def check_data(self, data) -> None:
+        """Notes a hash of all tensors that the data hold, if any, or raises ValueError for another than was noted.
+
+        data: one of our corpora, which hold all that they give; of anything else, which may not, the first batch.
+        """
+        if self.out is None or self.knows_data or (found := _data_hash(data)) is None:
+            return
+        if self.history["data"] not in (None, found):
+            raise ValueError(
+                f"the run in {self.out} was made with other data; give it those, or train into another folder."
+            )
+        self.history["data"], self.knows_data = found, True
 
     def step_done(self, state, losses: tuple[float, ...], seconds: float, processor_seconds: float) -> None:
         """Notes an update: the state to carry on, and its LOSSES."""
@@ -87,19 +119,12 @@ class Run:
 
     def validation_done(self, evaluation: Evaluation, sample: str | None) -> None:
         """Keeps the weights if they are the best. The history hears of it last: what it tells has been done."""
-        best = min((entry["loss"] for entry in self.history["validation"]), default=math.inf)
-        if evaluation.loss < best:
+        losses = [_number(entry["loss"]) for entry in self.history["validation"]]
+        if -math.inf < evaluation.loss < min(filter(math.isfinite, losses), default=math.inf):
             self._save_weights("best")
         self.saved = None
-        self.history["validation"].append(
-            {
-                "update": self.update,
-                "loss": evaluation.loss,
-                "kl": evaluation.kl,
-                "reconstruction": evaluation.reconstruction,
-                "sample": sample,
-            }
-        )
+        figures = {name: getattr(evaluation, name) for name in ("loss", "kl", "reconstruction")}
+        self.history["validation"].append({"update": self.update, **figures, "sample": sample})
 
     def save(self) -> None:
         """History first: a history that is ahead of `last` is cut back to it, one behind could not be mended."""
@@ -110,27 +135,41 @@ class Run:
         names = dict(zip(self.model.parameters(), (name for name, _ in self.model.named_parameters()), strict=True))
         for parameter, moments in self.optimizer.state.items():
             tensors |= {f"{key}.{names[parameter]}": moments[key] for key in ("exp_avg", "exp_avg_sq")}
-        self._save_weights("last", tensors)
+        self._save_weights(
+            "last", tensors, schedules={name: self._values_hash(name, self.update) for name in LOSS_SCHEDULES}
+        )
         self.saved = self.update
 
-    def _save_weights(self, name: str, tensors: dict[str, Tensor] | None = None) -> None:
+    def _save_weights(self, name: str, tensors: dict[str, Tensor] | None = None, **about) -> None:
         if self.out is not None:
-            save_checkpoint(self.out / f"{name}.safetensors", self.model, tensors, update=self.update)
+            save_checkpoint(self.out / f"{name}.safetensors", self.model, tensors, update=self.update, **about)
 
-    def _load(self, out: Path) -> None:
+    def _values_hash(self, schedule: str, updates: int) -> str:
+        """Of the values that a schedule has in so many updates, each with nine digits."""
+        values = (value_at(schedule, self.schedules[schedule], done) for done in range(updates))
+        return hashlib.sha256(" ".join(f"{value:.9g}" for value in values).encode()).hexdigest()
+
+    def _read(self, out: Path) -> tuple[nn.Module, dict[str, Tensor]]:
+        """The model and the tensors of the run that goes on, which has the same settings."""
         model, tensors, about = read_checkpoint(out / "last.safetensors", classes_of(self.model))
-        history = _read_history(out, about["update"])
-        # A configuration of before names no options that came later.
-        history["configuration"] = model.configuration
-        # As history.json has them: nine digits.
-        changed = [name for name, value in json.loads(_to_json(self.settings)).items() if history.get(name) != value]
+        update, history = about["update"], _read_history(out, about["update"])
+        # Of its configuration an older run does not tell all that there is today; its checkpoint's model does.
+        there = history | json.loads(_to_json({"configuration": model.configuration}))
+        here = self.settings
+        changed = {name: "" for name in here if name != "learning_rate" and there[name] != here[name]}
+        for name, had in about.get("schedules", {}).items():
+            changed.pop(name, None)
+            if had != self._values_hash(name, update):
+                changed[name] = f", whose values differ within the {update} updates done"
         if changed:
-            raise ValueError(
-                f"the run in {out} was made with other settings: "
-                + "; ".join(f"{name} {history.get(name)} there, {self.settings[name]} here" for name in changed)
-                + "."
-            )
-        self.update = self.saved = about["update"]
+            told = [f"{name} {there[name]} there, {here[name]} here{how}" for name, how in changed.items()]
+            raise ValueError(f"the run in {out} was made with other settings: {'; '.join(told)}.")
+        self.update = self.saved = update
+        self.history = history | {name: here[name] for name in ("learning_rate", *LOSS_SCHEDULES)}
+        return model, tensors
+
+    def _restore(self, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+        """Weights, moments and state."""
         self.model.load_state_dict(model.state_dict())
         for name, parameter in self.model.named_parameters():
             if f"exp_avg.{name}" in tensors:
@@ -143,7 +182,6 @@ class Run:
             for i in range(sum(name.startswith("state.") for name in tensors))
         ]
         self.state = self._nest(leaves) if leaves else None
-        self.history = history
 
     def _nest(self, leaves: list[Tensor]):
         """The state made of these tensors, in the order of _leaves."""
@@ -163,11 +201,15 @@ def read_records(out: Path) -> list[Record]:
     """
     if not _holds_run(out):
         return []
-    model, _, about = read_checkpoint(out / "last.safetensors")
-    history = _read_history(out, about["update"])
-    losses = torch.tensor([history[name] for name in LOSSES], dtype=next(model.parameters()).dtype)  # from nine digits
+    metadata, weights, _ = read_parts(out / "last.safetensors")
+    history = _read_history(out, json.loads(metadata["about"])["update"])
+    precision = next(iter(weights.values())).dtype  # whose numbers nine digits give back
+    losses = torch.tensor([history[name] for name in LOSSES], dtype=precision)
     taken = {
-        entry["update"]: (Evaluation(entry["reconstruction"], entry["kl"], 0.0, math.nan), entry["sample"])
+        entry["update"]: (
+            Evaluation(_number(entry["reconstruction"]), _number(entry["kl"]), 0.0, math.nan),
+            entry["sample"],
+        )
         for entry in history["validation"]
     }
     return [
@@ -185,10 +227,13 @@ def _holds_run(out: Path) -> bool:
 
 def _history(out: Path) -> dict:
     try:
-        # Older runs do not tell of options that came later, and call a ramp by its former name.
+        # Older runs call a ramp by its former name, and do not tell of all that is told today.
         text = (out / "history.json").read_text().replace('"Linear(', '"Ramp(')
-        return {"word_dropout": 0.0, "objective": "elbo", "particles": 1, **json.loads(text)}
-    except (OSError, ValueError) as error:
+        history = json.loads(text, parse_constant=lambda _: None)  # they had bare NaN and Infinity, too
+        rates = [{"from": 0, "learning_rate": history["learning_rate"]}]
+        options = {"word_dropout": 0.0, "objective": "elbo", "particles": 1}
+        return {**options, "data": None, "learning_rates": rates, **history}
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{out / 'history.json'} cannot be read ({error}); the run cannot go on.") from error
 
 
@@ -198,25 +243,63 @@ def _read_history(out: Path, update: int) -> dict:
     for name in LOSSES:
         history[name] = history[name][:update]
     history["validation"] = [entry for entry in history["validation"] if entry["update"] <= update]
+    history["learning_rates"] = [entry for entry in history["learning_rates"] if entry["from"] < update]
     return history
 
 
+def _number(value: float | None) -> float:
+    """A loss out of a history, where one that is not finite is null."""
+    return math.nan if value is None else value
+
+
 def _leaves(state) -> list[Tensor]:
-    """The tensors of a state, which may be one, or a tuple of states."""
+    """The tensors of a state, which may be one, or several states."""
     if state is None:
         return []
     return [state] if isinstance(state, Tensor) else [leaf for part in state for leaf in _leaves(part)]
+
+
+def _name_of(model) -> str:
+    """Its class, and its cell's, if that is not the usual one."""
+    cell = uncompiled(getattr(model, "cell", None))
+    name = type(model).__name__
+    return name if cell is None or type(cell) is VRNNCell else f"{name} of {type(cell).__name__}"
 
 
 def _describe(value):
     """What history.json says of a setting."""
     if is_dataclass(value):
         parts = {field.name: getattr(value, field.name) for field in fields(value)}
-        parts = {name: f"{len(part)} long" if isinstance(part, Tensor) else part for name, part in parts.items()}
+        parts = {
+            name: part if next(_tensors(part), None) is None else f"{len(part)} long" for name, part in parts.items()
+        }
         return f"{type(value).__name__}({', '.join(f'{name}={part}' for name, part in parts.items())})"
     if isinstance(value, (int, float, str, dict)):
         return value
     return getattr(value, "__name__", type(value).__name__)
+
+
+def _data_hash(data) -> str | None:
+    """Of all tensors that the data hold, or None if they hold none."""
+    digest, empty = hashlib.sha256(), True
+    for tensor in _tensors(data):
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        empty = False
+    return None if empty else digest.hexdigest()
+
+
+def _tensors(data) -> Iterator[Tensor]:
+    """The tensors that these are, or hold as entries of lists or as fields of dataclasses."""
+    if isinstance(data, Tensor):
+        yield data
+    elif isinstance(data, np.ndarray) and data.dtype.kind in "biuf":
+        yield torch.from_numpy(data.copy())
+    elif isinstance(data, (list, tuple)):
+        for part in data:
+            yield from _tensors(part)
+    elif is_dataclass(data):
+        yield from _tensors([getattr(data, field.name) for field in fields(data)])
 
 
 def _versions() -> dict:
@@ -228,11 +311,11 @@ def _command() -> str | None:
 
 
 def _to_json(history: dict) -> str:
-    """One line per entry. Nine digits give a float32 back exactly."""
+    """One line per entry. Nine digits give a float32 back exactly; JSON has no number that is not finite."""
 
     def brief(value):
         if isinstance(value, float):
-            return float(f"{value:.9g}")
+            return float(f"{value:.9g}") if math.isfinite(value) else None
         if isinstance(value, dict):
             return {key: brief(v) for key, v in value.items()}
         return [brief(v) for v in value] if isinstance(value, list) else value

@@ -2,11 +2,12 @@
 
 import contextlib
 import math
+import operator
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -14,15 +15,17 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import bounds
-from .checkpoint import Model
+from .checkpoint import Model, uncompiled
 from .evaluation import Evaluation, evaluate
 from .generation import generate
-from .lengths import as_batch, mean_over_steps
+from .lengths import as_batch, mean_over_steps, real_steps
 from .run import Record, Run
-from .schedules import Schedule
+from .schedules import Schedule, non_negative, value_at
 
 #: Bounds to train with beside the ELBO.
 OBJECTIVES = {"iwae": bounds.iwae_bound, "fivo": bounds.fivo_bound}
+
+_CHANCE = threading.RLock()
 
 
 def train(
@@ -41,82 +44,128 @@ def train(
     validation: Tensor | tuple | list | None = None,
     evaluate_every: int = 100,
     keep: Iterable[int] = (),
-    out: Path | None = None,
+    out: Path | str | None = None,
     resume: bool = False,
     seed: int = 0,
     device: str = "cpu",
     progress: bool = True,
 ) -> Iterator[Record]:
-    """Trains `model` in place, one record per update; leaving the loop early keeps what was learned.
+    """Trains `model` in place, one record per update; nothing happens until the records are iterated over.
 
-    corpus: any iterable of batches in one of the forms of `lengths.as_batch`, gone through again and again; a Corpus
-    gives the source's random windows of 64 x 300. If it says `carries_state`, the state at the end of a batch,
-    detached, starts the next. Adam (with decoupled weight decay, arXiv 1711.05101, if any) on the mean loss per time
-    step. objective: "elbo"; or "iwae" or "fivo" (see bounds), with K = `particles`, which take neither a KL weight nor
-    free bits. learning_rate, kl_weight and free_bits (see bounds.loss) are numbers or functions of the updates done;
-    the gradient's norm is clipped to `clip` before each step. word_dropout: share of the characters that the recurrence
-    reads as code 0, NUL, which no text holds (Bowman et al. 2015, arXiv 1511.06349, section 3.1). As there, the encoder
-    sees x_t itself all the while, so that z_t may tell h_t of it. validation: held-out text or sequences (the corpus'
-    own by default), scored every `evaluate_every` updates and at the last.
+    Adam on the mean loss per time step, its gradient clipped before each step. Leaving the loop early keeps what was
+    learned. Chance depends on `seed` and the update alone, also of trainings in several threads, and torch's generator
+    is left as it was; but a thread that draws from it while another one trains is in its way.
 
-    out: a folder for `history.json`, `last.safetensors`, `best.safetensors` (by validation) and a checkpoint for each
-    update in `keep`; all are written whole or not at all, when validation is taken, and when the loop ends or is left.
-    resume: go on with the run in `out`, if there is one, with the very losses that it would have had.
+    Args:
+        model: in training mode from then on.
+        corpus: any iterable of batches in one of the forms of `lengths.as_batch`, gone through again and again; a
+            Corpus gives the source's random windows of 64 x 300. If it says `carries_state`, the state at the end of a
+            batch, detached, starts the next.
+        updates: steps in all, those of a run that is resumed among them.
+        learning_rate: a number, or a function that gives it of the updates done.
+        kl_weight, free_bits: likewise; see `bounds.loss`.
+        word_dropout: share of the characters that the recurrence reads as code 0, NUL, which no text holds (Bowman et
+            al. 2015, arXiv 1511.06349, section 3.1). As there, the encoder sees x_t itself all the while, so that z_t
+            may tell h_t of it.
+        objective: "elbo"; or "iwae" or "fivo" (see `bounds`), which take neither a KL weight nor free bits.
+        particles: K of these two.
+        weight_decay: decoupled from the gradient (arXiv 1711.05101).
+        clip: largest norm of the gradient; infinity for any.
+        validation: held-out text or sequences, the corpus' own by default, scored before the first update, after every
+            `evaluate_every` of them, and after the last.
+        keep: updates after which the weights are kept in a checkpoint of their own.
+        out: a folder for `history.json`, `last.safetensors`, `best.safetensors` (by validation) and what is to be kept.
+            All are written whole or not at all, when validation is taken, and when the loop ends or is left.
+        resume: go on with the run in `out`, if there is one. It may have another learning rate from there on; all else
+            must be as it was: KL weight and free bits in the updates done, and the data, of which a hash is kept (of a
+            corpus that is none of `batches` and `text`, of its first batch). With a corpus of these, the losses are the
+            very ones that it would have had.
+        seed: of noise, dropouts, validation and samples.
+        device: to which the model is moved.
+        progress: whether to show a bar.
 
-    Raises ValueError for settings that make no run or differ from those of the run resumed, or for a run that was
-    pruned; FileExistsError if `out` holds a run and resume is not asked for; FloatingPointError if a loss or gradient
-    is not finite (files stay as last saved); OSError if a file cannot be written.
+    Returns:
+        An iterator of records, one for each update that is still to be done.
+
+    Raises:
+        ValueError: at the call for settings that make no run, and for a run in `out` that was made with others or was
+            pruned; later for a schedule that gives no finite number, zero or more, and for a corpus without a batch.
+        FileExistsError: if `out` holds a run, and resume is not asked for.
+        FloatingPointError: if a loss or gradient is not finite; files stay as last saved.
+        OSError: if a file cannot be written.
+
+    Warns:
+        `RuntimeWarning`: if the loss on validation is not finite.
     """
-    if updates < 1 or evaluate_every < 1 or not clip > 0:
-        raise ValueError(f"updates, evaluate_every and clip must be positive: {updates}, {evaluate_every}, {clip}.")
+    updates, evaluate_every = _whole("updates", updates, 1), _whole("evaluate_every", evaluate_every, 1)
+    particles, kept = _whole("particles", particles, 1), {_whole("keep", update, 0) for update in keep}
+    seed = checked_seed(seed)
+    if not clip > 0:
+        raise ValueError(f"clip must be a positive number, not {clip}.")
     if not 0 <= word_dropout <= 1 or (word_dropout and not model.emission_type.takes_codes):
         raise ValueError(f"word_dropout={word_dropout}: a share from 0 to 1, of characters and not of vectors.")
     if objective not in ("elbo", *OBJECTIVES):
         raise ValueError(f"objective must be one of elbo, {', '.join(OBJECTIVES)}, not {objective!r}.")
     if objective == "elbo" and particles != 1:
         raise ValueError(f"particles={particles}: the ELBO has one; train with objective='iwae' or 'fivo'.")
-    if objective != "elbo" and (kl_weight != 1 or free_bits != 0 or particles < 1):
-        raise ValueError(f"{objective} takes one particle or more, and neither a KL weight nor free bits.")
+    if objective != "elbo" and (kl_weight != 1 or free_bits != 0):
+        raise ValueError(f"{objective} takes neither a KL weight nor free bits.")
     if objective != "elbo" and not getattr(model, "latent_size", 1):
         raise ValueError(f"{objective} averages over z, which a {type(model).__name__} has not.")
+    if out == "":
+        raise ValueError("out names no folder; without it, nothing is kept.")
     settings = {
-        "model": type(model).__name__,
-        "configuration": model.configuration,
         "corpus": corpus,
-        "learning_rate": learning_rate,
-        "kl_weight": kl_weight,
-        "free_bits": free_bits,
-        "word_dropout": word_dropout,
-        "weight_decay": weight_decay,
-        "clip": clip,
+        "learning_rate": _schedule("learning_rate", learning_rate),
+        "kl_weight": _schedule("kl_weight", kl_weight),
+        "free_bits": _schedule("free_bits", free_bits),
+        "word_dropout": float(word_dropout),
+        "weight_decay": non_negative("weight_decay", weight_decay),
+        "clip": float(clip),
         "evaluate_every": evaluate_every,
         "seed": seed,
         "objective": objective,
         "particles": particles,
     }
-    run = Run(model.to(device), settings, weight_decay, None if out is None else Path(out), resume)
+    run = Run(uncompiled(model).to(device), settings, None if out is None else Path(out), resume)
     if validation is None:
         validation = getattr(corpus, "validation", None)
-    schedules = [
-        value if callable(value) else lambda _, value=value: value for value in (learning_rate, kl_weight, free_bits)
-    ]
-    return _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, set(keep), device, progress)
+    return _loop(model, run, settings, updates, validation, kept, device, progress)
 
 
-def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, keep, device, progress):
-    model, optimizer = run.model, run.optimizer
-    seed, word_dropout = run.settings["seed"], run.settings["word_dropout"]
-    objective, particles = run.settings["objective"], run.settings["particles"]
+def checked_seed(seed) -> int:
+    """The seed in Python's own type. Raises ValueError unless it is a whole number that torch takes."""
+    return _whole("seed", seed, -(2**63), 2**64 - 1)
+
+
+def _whole(name: str, value, least: int, most: float = math.inf) -> int:
+    """The value in Python's own type. Raises ValueError unless it is a whole number within these bounds."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, not {value}.") from None
+    if not least <= number <= most:
+        allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise ValueError(f"{name} must be {allowed}, not {value}.")
+    return number
+
+
+def _schedule(name: str, value: Schedule) -> Schedule:
+    return value if callable(value) else non_negative(name, value)
+
+
+def _loop(model, run: Run, settings: dict, updates: int, validation, keep: set[int], device, progress: bool):
+    optimizer, corpus, seed = run.optimizer, settings["corpus"], settings["seed"]
     carries_state = getattr(corpus, "carries_state", False)
-    batches = islice(_again_and_again(corpus), run.update, None)
+    batches = _batches(corpus, run)
 
     def due():
-        return run.update % evaluate_every == 0 or run.update == updates or run.update in keep
+        return run.update % settings["evaluate_every"] == 0 or run.update == updates or run.update in keep
 
     try:
         # At the start; or where a run was left between a step and its validation.
         if due() and not run.validated:
-            evaluation, text = _examine(run, validation, keep)
+            evaluation, text = _examine(run, validation, keep, seed)
             run.save()
             if run.update and evaluation is not None:
                 yield Record._make((run.update, *run.losses, math.nan, evaluation, text))
@@ -128,30 +177,24 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                 if batch is None:
                     raise ValueError(f"the corpus gave no batch for update {run.update + 1}.")
                 x, lengths = as_batch(batch, model.batch_axis == 0)
-                x, given = x.to(device), {}  # given: as the model's forward takes it
-                if lengths is not None:
-                    given["lengths"] = lengths.to(device)
-                rate, kl_weight, free_bits = (schedule(run.update) for schedule in schedules)
+                x, lengths = x.to(device), None if lengths is None else lengths.to(device)
+                rate, kl_weight, free_bits = (
+                    value_at(name, settings[name], run.update) for name in ("learning_rate", "kl_weight", "free_bits")
+                )
                 model.train()
                 with _seeded(seed, run.update, x.device):
-                    if word_dropout:
-                        given["rnn_input"] = x.masked_fill(torch.rand_like(x, dtype=torch.float) < word_dropout, 0)
-                    if objective == "elbo":
-                        result = model(x, run.state if carries_state else None, **given)
-                        loss = bounds.loss(result, kl_weight, free_bits)
-                    else:
-                        if carries_state:
-                            given["state"] = run.state
-                        result = OBJECTIVES[objective](model, x, particles, **given)
-                        loss = result.loss()
+                    result, loss = _forward(
+                        model, x, lengths, run.state if carries_state else None, settings, kl_weight, free_bits
+                    )
                 optimizer.zero_grad()
                 loss.backward()
-                norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()
+                norm = nn.utils.clip_grad_norm_(model.parameters(), settings["clip"]).item()
                 steps = getattr(result, "steps", None)  # a VAE's x have none
                 losses = tuple(mean_over_steps(part, steps).item() for part in (result.reconstruction, result.kl))
-                if not all(map(math.isfinite, (*losses, norm, rate))):
+                if not all(map(math.isfinite, (*losses, norm))):
                     raise FloatingPointError(
                         f"update {run.update + 1}: not finite: losses {losses}, gradient {norm}, rate {rate}; "
+                        f"{_far_from_zero(model, x, lengths)}"
                         f"training stopped, {'files keep' if run.out else 'the model keeps'} the last good weights."
                     )
                 with _uninterrupted():
@@ -163,9 +206,9 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
                     run.step_done(state, (*losses, norm), seconds, time.process_time() - processor)
                 evaluation = text = None
                 if due():
-                    evaluation, text = _examine(run, validation, keep)
+                    evaluation, text = _examine(run, validation, keep, seed)
                     run.save()
-                scored = result.reconstruction.numel() // particles if lengths is None else int(lengths.sum())
+                scored = (result.reconstruction.numel() if steps is None else int(steps.sum())) // settings["particles"]
                 speed = scored * model.emission_type.characters / seconds
                 bar.set_postfix_str(f"{losses[0]:.3f} + KL {losses[1]:.3f} nats, {speed:,.0f} characters/s", False)
                 bar.update()
@@ -178,22 +221,51 @@ def _loop(run, corpus, updates, schedules, clip, validation, evaluate_every, kee
         raise
 
 
-def _examine(
-    run: Run, validation: Tensor | tuple | list | None, keep: set[int]
-) -> tuple[Evaluation | None, str | None]:
+def _forward(model, x: Tensor, lengths: Tensor | None, state, settings: dict, kl_weight: float, free_bits: float):
+    """What the model makes of a batch, and the loss that is to fall."""
+    given = {} if lengths is None else {"lengths": lengths}
+    if share := settings["word_dropout"]:
+        given["rnn_input"] = x.masked_fill(torch.rand_like(x, dtype=torch.float) < share, 0)
+    if state is not None:
+        given["state"] = state
+    if settings["objective"] == "elbo":
+        result = model(x, **given)
+        return result, bounds.loss(result, kl_weight, free_bits)
+    result = OBJECTIVES[settings["objective"]](model, x, settings["particles"], **given)
+    return result, result.loss()
+
+
+def _examine(run: Run, validation, keep: set[int], seed: int) -> tuple[Evaluation | None, str | None]:
     """Validation ELBO and a sample of the weights as they are, which are kept if they are the best or asked for."""
     if run.update in keep:
         run.keep()
     if validation is None or not len(validation):
         return None, None
-    seed = run.settings["seed"]
     is_one = isinstance(validation, Tensor) and validation.dim() == 1
     streams = min(16, max(len(validation) // 1000, 1)) if is_one else 1
     evaluation = evaluate(run.model, validation, draws=1, streams=streams, seed=seed)
     is_text = run.model.emission_type.vocabulary is not None
     text = "".join(generate(run.model, length=200, seed=seed)) if is_text else None
     run.validation_done(evaluation, text)
+    if not math.isfinite(evaluation.loss):
+        warnings.warn(
+            f"update {run.update}: the loss on validation is not finite (reconstruction {evaluation.reconstruction}, "
+            f"KL {evaluation.kl}), and these weights cannot be the best; look for such values in the validation data, "
+            "or train at a lower learning rate.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     return evaluation, text
+
+
+def _batches(corpus, run: Run):
+    """The run's batches from its next update on; the first of all is looked at in any case."""
+    updates = run.update
+    for number, batch in enumerate(_again_and_again(corpus)):
+        if number == 0:
+            run.check_data(batch)
+        if number >= updates:
+            yield batch
 
 
 def _again_and_again(corpus):
@@ -206,6 +278,19 @@ def _again_and_again(corpus):
             yield x
 
 
+def _far_from_zero(model, x: Tensor, lengths: Tensor | None) -> str:
+    """What is to be said of the values of x, if they are what made a loss overflow."""
+    if model.emission_type.takes_codes:
+        return ""
+    if lengths is not None:
+        steps = real_steps(lengths, x.shape[1 - model.batch_axis])
+        x = x[steps if model.batch_axis else steps.T]
+    seen, x = (values[values.isfinite()] for values in (model.emission_type.inputs(x), x))
+    if not seen.numel() or seen.abs().max() <= 10:  # more deviations than standardised data have
+        return ""
+    return f"x lies between {x.min():.4g} and {x.max():.4g}: standardise it, as emissions.Scaled does; "
+
+
 def _detach(state):
     """The same state with its history cut off: gradients stop at the batch's border."""
     return state.detach() if isinstance(state, Tensor) else tuple(map(_detach, state))
@@ -214,7 +299,8 @@ def _detach(state):
 @contextlib.contextmanager
 def _seeded(seed: int, update: int, device: torch.device):
     """Seeds noise and dropout by the update's number, so that a resumed run draws what it would have drawn."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    # Dropout draws from torch's own generator, which all threads share: only one of them trains meanwhile.
+    with _CHANCE, torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed((seed * 0x9E3779B1 + update) % 2**32)
         yield
 

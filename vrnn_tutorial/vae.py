@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .cell import net, values_are_there
 from .configuration import VAEConfiguration, made_of
 from .emissions import Distribution
-from .gaussian import DiagonalGaussian, from_raw
+from .gaussian import DiagonalGaussian, posterior_from_raw
 
 
 class VAEOutput(NamedTuple):
@@ -52,7 +52,7 @@ class VAE(nn.Module):
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:
         """q(z | x), the encoder. x: (..., D) gives parameters (..., Z)."""
-        return from_raw(self.posterior_net(self.emission_type.inputs(x)))
+        return posterior_from_raw(self.posterior_net(self.emission_type.inputs(x)))
 
     def emission(self, z: Tensor) -> Any:
         """p(x | z), the decoder. z: (..., Z) gives parameters (..., D)."""

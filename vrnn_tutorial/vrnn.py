@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .by_hand import gated_path, why_not_by_hand
 from .cell import InputFeatures, State, VRNNCell, start_from, structure, values_are_there
 from .emissions import Distribution, Emission
-from .gaussian import DiagonalGaussian, from_raw, standard_normal
+from .gaussian import DiagonalGaussian, posterior_from_raw, standard_normal
 from .lengths import check_lengths, real_steps
 from .models import Drawn, sample_of
 
@@ -110,8 +110,8 @@ class VRNN(nn.Module):
 
         Raises:
             ValueError: for an x of the wrong type, axes, size or values, or of no steps; noise of another type or size;
-                a state of other parts or sizes; lengths of another type or size, or beyond T; fewer than one particle; and by_hand=True where it does
-                not serve.
+                a state of other parts or sizes; lengths of another type or size, or beyond T; fewer than one particle;
+                and by_hand=True where it does not serve.
         """
         x, heard, steps = self._read(x, rnn_input, lengths)
         if particles < 1:
@@ -181,7 +181,7 @@ class VRNN(nn.Module):
             x, hidden, raw, z, z_features, seen = (t.transpose(0, 1) for t in (x, hidden, raw, z, z_features, seen))
             steps = None if steps is None else steps.transpose(0, 1)
         prior = cell.prior(seen)
-        posterior = from_raw(raw) if cell.stochastic else prior
+        posterior = posterior_from_raw(raw) if cell.stochastic else prior
         emission = cell.emission_from_features(z_features, seen)
         return _output(-emission.log_prob(x), posterior.kl(prior), state, prior, posterior, z, hidden, emission, steps)
 
@@ -189,7 +189,7 @@ class VRNN(nn.Module):
         """The layers' states from which the particles go on after step t."""
         with torch.no_grad():
             prior = self.cell.prior(seen)
-            posterior = from_raw(raw) if self.cell.stochastic else prior
+            posterior = posterior_from_raw(raw) if self.cell.stochastic else prior
             emission = self.cell.emission_from_features(z_features, seen)
             log_ratio = prior.log_prob(z) - posterior.log_prob(z) + emission.log_prob(x[t])
         return _columns(layers, resample(t, log_ratio if steps is None else log_ratio.masked_fill(~steps[t], 0.0)))
@@ -252,9 +252,10 @@ class VRNN(nn.Module):
         generator: torch.Generator | None = None,
     ) -> State:
         """The state after x, (T, B, ...), with z from the posterior, whose deviation `prior_temperature` multiplies."""
-        weight = next(self.parameters())
-        noise = standard_normal((*x.shape[:2], self.latent_size), weight, generator)
-        return self(x, state, prior_temperature * noise, lengths=lengths).state
+        weight, shape = next(self.parameters()), (*x.shape[:2], self.latent_size)
+        # Drawn in single precision, so that a seed gives the same text whatever the precision of the model.
+        noise = torch.randn(shape, generator=generator, device=weight.device, dtype=torch.float32)
+        return self(x, state, (prior_temperature * noise).to(weight.dtype), lengths=lengths).state
 
     def draw(
         self,
@@ -373,7 +374,7 @@ def open_path(
         seen = h if mask is None else h * mask[t]
         if cell.posterior_net is not None:
             raw = cell.posterior_net[1:](x_to_posterior + F.linear(seen, weights.posterior_h))
-            z = from_raw(raw).rsample(noise[t])
+            z = posterior_from_raw(raw).rsample(noise[t])
         else:
             raw = z = cell.prior(seen if memory is None else torch.cat([seen, memory[t]], -1)).mean
         z_features = cell.phi_z(z)

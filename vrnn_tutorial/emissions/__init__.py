@@ -5,6 +5,7 @@ numbers scores x and draws it. All that a new kind of x asks for stands in one c
 one. A class of one's own needs `size` and `distribution`, and is given to a model as an instance.
 """
 
+import inspect
 import json
 from collections.abc import Iterable
 
@@ -19,6 +20,7 @@ from .vectors import (
     GaussianMixture,
     GaussianMixtureDistribution,
     Scaled,
+    ScaledDistribution,
 )
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Pen",
     "PenDistribution",
     "Scaled",
+    "ScaledDistribution",
     "describe",
     "emission_of",
 ]
@@ -50,7 +53,18 @@ class UnknownClass(ValueError):
     """A class that is not this package's, and was not given."""
 
     def __init__(self, name: str):
-        super().__init__(f"holds a {name}, which is not this package's: give its class, as in classes=[{name}]")
+        super().__init__(
+            f"{name} is not a class of this package: give yours, as in load_checkpoint(..., classes=[{name}])"
+        )
+
+
+def check_class(kind: type, options: Iterable[str], ours: dict[str, type]) -> None:
+    """Raises ValueError for a class that its name and these options would not make again."""
+    if ours.get(kind.__name__, kind) is not kind:
+        raise ValueError(f"a class of the name {kind.__name__} is this package's: give yours a name of its own.")
+    takes = (p for p in inspect.signature(kind).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+    if lost := [p.name for p in takes if p.name not in options]:
+        raise ValueError(f"{kind.__name__}: its arguments {lost} are not among its options, and would be lost.")
 
 
 def emission_of(given: str | dict | Emission, characters: int = 1, classes: Iterable[type] = ()) -> Emission:
@@ -59,21 +73,21 @@ def emission_of(given: str | dict | Emission, characters: int = 1, classes: Iter
     characters: of a named emission of codes. classes: emissions from outside this package, for `describe`'s dicts.
     Raises ValueError for an unknown name, more than one character of vectors, and an instance that cannot be described.
     """
-    if isinstance(given, Emission):
-        if characters not in (1, given.characters):
-            raise ValueError(f"characters={characters}, but the emission has {given.characters} per step.")
-        describe(given)
-        return given
-    if isinstance(given, dict):
+    if isinstance(given, dict) and "name" in given:
         options = dict(given)
         known = CLASSES | {found.__name__: found for found in classes}
         name = options.pop("name")
         if name not in known:
             raise UnknownClass(name)
         if "emission" in options:  # one inside another
-            options["emission"] = emission_of(options["emission"], characters, classes)
-        return known[name](**options)
-    if given not in NAMES:
+            options["emission"] = emission_of(options["emission"], classes=classes)
+        given = known[name](**options)
+    if isinstance(given, Emission):
+        if characters not in (1, given.characters):
+            raise ValueError(f"characters={characters}, but the emission has {given.characters} per step.")
+        describe(given)
+        return given
+    if not isinstance(given, str) or given not in NAMES:
         raise ValueError(f"emission must be one of {', '.join(NAMES)}, or an instance, not {given!r}.")
     if NAMES[given].takes_codes:
         return NAMES[given](characters)
@@ -92,15 +106,17 @@ def describe(emission: Emission) -> str | dict:
         options[name] == getattr(kind, name, False) for name in options if name != "characters"
     ):
         return kind.__name__.lower()
-    if "emission" in options:
-        options["emission"] = describe(options["emission"])
+    check_class(kind, options, CLASSES)
+    inner = {"emission": options.pop("emission")} if "emission" in options else {}
     try:
-        said = json.loads(json.dumps({"name": kind.__name__, **options}))
-        again = kind(**emission.options).options
+        said = json.loads(json.dumps(options))
+        again = dict(kind(**said, **inner).options)
+        again.pop("emission", None)
+        changed = json.dumps(again, sort_keys=True) != json.dumps(said, sort_keys=True)
     except TypeError as error:
         raise ValueError(
             f"{kind.__name__}: its `options` must be JSON, and be the arguments that make it again ({error})."
         ) from error
-    if again != emission.options:
-        raise ValueError(f"{kind.__name__}: made of its own options {emission.options} it has others, {again}.")
-    return said
+    if changed:
+        raise ValueError(f"{kind.__name__}: made of its own options {said} it has others, {again}.")
+    return {"name": kind.__name__, **said, **{name: describe(each) for name, each in inner.items()}}

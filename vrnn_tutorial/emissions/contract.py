@@ -47,7 +47,7 @@ class Emission:
     @property
     def options(self) -> dict:
         """The arguments, as JSON, with which the class makes this emission again."""
-        return {f.name: getattr(self, f.name) for f in fields(self)} if is_dataclass(self) else {}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init} if is_dataclass(self) else {}
 
     def check(self, x: Tensor, input_size: int) -> None:
         """Raises ValueError for an x of the right type and axes that holds what it must not."""

@@ -1,13 +1,12 @@
 """Emissions of vectors: coins, Gaussians, a mixture of them, and a scaler around any of these (chapters 1 and 9)."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..gaussian import DiagonalGaussian, standard_normal
 from .codes import draw_code
@@ -27,7 +26,7 @@ def bounded(log_std: Tensor) -> Tensor:
 
 def normal(like: Tensor, generator: torch.Generator | None, uniforms: Tensor | None) -> Tensor:
     """Standard normal numbers of the shape of `like`: drawn, or by the inverse of the distribution function."""
-    return standard_normal(like.shape, like, generator) if uniforms is None else torch.special.ndtri(uniforms.to(like))
+    return standard_normal(like.shape, like, generator) if uniforms is None else torch.special.ndtri(uniforms).to(like)
 
 
 class BernoulliDistribution(NamedTuple):
@@ -50,7 +49,7 @@ class BernoulliDistribution(NamedTuple):
         if temperature < torch.finfo(self.logits.dtype).tiny:
             return (self.logits > 0).to(self.logits.dtype)
         p = torch.sigmoid(self.logits / temperature)
-        return torch.bernoulli(p, generator=generator) if uniforms is None else (uniforms < p).to(p)
+        return torch.bernoulli(p, generator=generator) if uniforms is None else (uniforms >= 1 - p).to(p)
 
 
 class GaussianDistribution(DiagonalGaussian):
@@ -213,25 +212,24 @@ class GaussianMixture(Emission):
 
 
 class ScaledDistribution(NamedTuple):
-    """x = shift + scale * y, where y has the `standard` distribution. shift, scale: (D,)."""
+    """x = shift + scale * y, where y has the `standard` distribution."""
 
     standard: Any
-    shift: Tensor
-    scale: Tensor
+    scaled: "Scaled"
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log density of x (..., D), in x's own units, in nats: (...)."""
-        log_scale = self.scale.log().expand(x.shape[-1])
-        # An entry that is not there has no density to be changed by its unit.
-        change = torch.where(torch.isnan(x), 0.0, log_scale) if isinstance(self.standard, PartlyObserved) else log_scale
-        return self.standard.log_prob((x - self.shift) / self.scale) - change.sum(-1)
+        # An entry that is missing has no density to be changed by its unit.
+        change = torch.where(torch.isnan(x), 0.0, self.scaled.scale.log().to(x))
+        return self.standard.log_prob(self.scaled.standardised(x)) - change.sum(-1)
 
     def sample(self, temperature: float = 1.0, generator: torch.Generator | None = None, **uniforms) -> Tensor:
         """x (..., D), in its own units. uniforms: as `standard` takes them."""
-        return self.shift + self.scale * self.standard.sample(temperature, generator, **uniforms)
+        y = self.standard.sample(temperature, generator, **uniforms)
+        return self.scaled.shift.to(y) + self.scaled.scale.to(y) * y
 
 
-class Scaled(Emission):
+class Scaled(Emission, nn.Module):
     """Vectors in units of their own around an emission of standardised ones: nets see (x - shift) / scale.
 
     Losses and samples are in x's units. shift, scale: D numbers, or one for all; they are options, so that a
@@ -240,25 +238,31 @@ class Scaled(Emission):
     """
 
     def __init__(self, emission: Emission, shift: float | list[float], scale: float | list[float]):
+        super().__init__()
         if emission.takes_codes or isinstance(emission, Bernoulli):
             raise ValueError(f"{type(emission).__name__} has no units: there is nothing to scale.")
-        self.emission, self.memory_size = emission, emission.memory_size
+        self.emission = emission
+        self.memory_size, self.reads_context = emission.memory_size, emission.reads_context
         self.shift, self.scale = (torch.as_tensor(numbers, dtype=torch.float64) for numbers in (shift, scale))
         finite = bool(torch.isfinite(self.shift).all() and torch.isfinite(self.scale).all())
         if not finite or bool((self.scale <= 0).any()):
             raise ValueError(f"shift and scale must be finite, and scale positive, not {shift} and {scale}.")
 
     @classmethod
-    def fit(cls, emission: Emission, x: Tensor | Iterable[Tensor]) -> "Scaled":
+    def fit(cls, emission: Emission, x: Tensor | list[Tensor]) -> "Scaled":
         """Around `emission`, with the mean and the deviation of each of the D entries of x as shift and scale.
 
-        x: training data (..., D), or sequences (T_i, D); NaN are left out. An entry that never moves keeps its scale.
+        x: training data (..., D), or sequences (T_i, D); NaN are left out. An entry that never moves has scale 1.
+
+        Raises ValueError for an entry of which nothing is there, or something is infinite.
         """
-        parts = [x] if isinstance(x, Tensor) else x
-        rows = torch.cat([part.flatten(0, -2) for part in parts]).double()
+        parts = x if isinstance(x, list | tuple) else [x]
+        rows = torch.cat([torch.as_tensor(part).flatten(0, -2) for part in parts]).double()
         mean = rows.nanmean(0)
         deviation = (rows - mean).square().nanmean(0).sqrt()
-        return cls(emission, mean.tolist(), torch.where(deviation > 0, deviation, 1.0).tolist())
+        # Not by the deviation, which rounding alone keeps from zero.
+        moves = rows.nan_to_num(-torch.inf).amax(0) > rows.nan_to_num(torch.inf).amin(0)
+        return cls(emission, mean.tolist(), torch.where(moves, deviation, 1.0).tolist())
 
     @property
     def options(self) -> dict:
@@ -268,7 +272,7 @@ class Scaled(Emission):
         return self.emission.size(input_size)
 
     def distribution(self, raw: Tensor) -> ScaledDistribution:
-        return ScaledDistribution(self.emission.distribution(raw), self.shift.to(raw), self.scale.to(raw))
+        return ScaledDistribution(self.emission.distribution(raw), self)
 
     def check(self, x: Tensor, input_size: int) -> None:
         self.emission.check(self.standardised(x), input_size)
@@ -286,8 +290,7 @@ class Scaled(Emission):
         return self.emission.remember(self.standardised(x), before)
 
     def bind(self, input_size: int, context_size: int, embedding_size: int, width: int) -> "Scaled":
-        if (self.shift.dim() > 0 and len(self.shift) != input_size) or (
-            self.scale.dim() > 0 and len(self.scale) != input_size
-        ):
+        if not {self.shift.shape, self.scale.shape} <= {(), (1,), (input_size,)}:
             raise ValueError(f"shift and scale must hold {input_size} numbers each, or be one for all.")
-        return self
+        bound = self.emission.bind(input_size, context_size, embedding_size, width)
+        return Scaled(bound, self.shift.tolist(), self.scale.tolist())
