@@ -105,11 +105,11 @@ class _GatedPath(torch.autograd.Function):
         if torch.is_grad_enabled():
             # This gradient is to be differentiated in its turn, and what is written below cannot be. Each input is seen
             # through a view of its own, since one may have been computed from others: h, by the same weights.
-            wanted = [needed and given is not None for needed, given in zip(ctx.needs_input_grad, inputs, strict=True)]
-            inputs = [None if given is None else given.view_as(given) for given in inputs]
+            seen = [None if given is None else given.view_as(given) for given in inputs]
+            wanted = [needed and given is not None for needed, given in zip(ctx.needs_input_grad, seen, strict=True)]
             found = torch.autograd.grad(
-                _steps(*inputs),
-                [given for given, want in zip(inputs, wanted, strict=True) if want],
+                _steps(*seen),
+                tuple(given for given, want in zip(seen, wanted, strict=True) if given is not None and want),
                 (d_hidden, d_raw, d_z, d_z_features),
                 create_graph=True,
                 allow_unused=True,
