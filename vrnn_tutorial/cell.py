@@ -142,10 +142,11 @@ def start_from(state: State | None, zeros: State) -> State:
     return state
 
 
-def form_of(state) -> str:
+def form_of(state):
+    """The shape of a tensor; of what holds several the form of each, as a tuple."""
     if isinstance(state, Tensor):
-        return str(tuple(state.shape))
-    return f"({', '.join(map(form_of, state))})" if isinstance(state, tuple | list) else repr(state)
+        return tuple(state.shape)
+    return tuple(map(form_of, state)) if isinstance(state, tuple | list) else repr(state)
 
 
 def structure(module: nn.Module) -> tuple:
@@ -210,7 +211,7 @@ class VRNNCell(nn.Module):
         z_t comes from the posterior through the reparameterization trick. Gradients flow from step to step.
         """
         x = self.phi_x.read(x, "B")
-        state = start_from(state, self.zero_state(next(self.parameters()).new_empty(len(x), 0)))
+        state = start_from(state, self.zero_state(next(self.parameters()).new_empty(x.shape[0], 0)))
         features, h = self.phi_x(x), self.look(state)
         prior = self.prior(h)
         # A part of a subclass's own is asked as it is; those here are given what is computed already.
@@ -295,9 +296,10 @@ class VRNNCell(nn.Module):
 
     def zero_state(self, like: Tensor) -> State:
         """The state before the first step, zeros, for the batch of `like` (B, ...), with its type and device."""
-        zeros = like.new_zeros(len(like), self.hidden_size)
+        # shape[0] and not len, which would be a fixed number in an exported program.
+        zeros = like.new_zeros(like.shape[0], self.hidden_size)
         layer = (zeros, zeros) if self.rnn_type == "lstm" else zeros
-        return self.state_of((layer,) * self.num_layers, like.new_zeros(len(like), self.emission_type.memory_size))
+        return self.state_of((layer,) * self.num_layers, like.new_zeros(like.shape[0], self.emission_type.memory_size))
 
     def hidden(self, state: State) -> Tensor:
         """h (B, H) of the top layer, which the nets read; and behind it the memory, if the emission keeps one."""
