@@ -105,11 +105,11 @@ class _GatedPath(torch.autograd.Function):
         if torch.is_grad_enabled():
             # This gradient is to be differentiated in its turn, and what is written below cannot be. Each input is seen
             # through a view of its own, since one may have been computed from others: h, by the same weights.
-            wanted = [needed and given is not None for needed, given in zip(ctx.needs_input_grad, inputs, strict=True)]
-            inputs = [None if given is None else given.view_as(given) for given in inputs]
+            seen = [None if given is None else given.view_as(given) for given in inputs]
+            wanted = [needed and given is not None for needed, given in zip(ctx.needs_input_grad, seen, strict=True)]
             found = torch.autograd.grad(
-                _steps(*inputs),
-                [given for given, want in zip(inputs, wanted, strict=True) if want and given is not None],
+                _steps(*seen),
+                tuple(given for given, want in zip(seen, wanted, strict=True) if given is not None and want),
                 (d_hidden, d_raw, d_z, d_z_features),
                 create_graph=True,
                 allow_unused=True,
@@ -130,8 +130,8 @@ class _GatedPath(torch.autograd.Function):
         W_i_nru = torch.cat([W_i[2 * H :], W_i[: 2 * H]])
         elu_slope = z_features.clamp(max=0) + 1
         # At its bounds the log deviation does not move.
-        log_std = raw[..., z.shape[-1] :]
-        inside = (log_std > LEAST_POSTERIOR_LOG_STD) & (log_std < LARGEST_LOG_STD)
+        raw_log_std = raw[..., z.shape[-1] :]
+        inside = (raw_log_std > LEAST_POSTERIOR_LOG_STD) & (raw_log_std < LARGEST_LOG_STD)
         moves = torch.where(inside, std * noise, 0.0)
         to_raw = torch.stack([torch.ones_like(std), moves], 2)
         d_raw = d_raw.unflatten(-1, (2, -1)).clone()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .by_hand import gated_path, why_not_by_hand
-from .cell import InputFeatures, State, VRNNCell, structure, values_are_there
+from .cell import InputFeatures, State, VRNNCell, start_from, structure, values_are_there
 from .emissions import Distribution, Emission
 from .gaussian import DiagonalGaussian, posterior_from_raw, standard_normal
 from .lengths import check_lengths, real_steps
@@ -110,8 +110,8 @@ class VRNN(nn.Module):
 
         Raises:
             ValueError: for an x of the wrong type, axes, size or values, or of no steps; noise of another type or size;
-                lengths of another type or size, or beyond T; fewer than one particle; and by_hand=True where it does
-                not serve.
+                a state of other parts or sizes; lengths of another type or size, or beyond T; fewer than one particle;
+                and by_hand=True where it does not serve.
         """
         x, heard, steps = self._read(x, rnn_input, lengths)
         if particles < 1:
@@ -125,8 +125,7 @@ class VRNN(nn.Module):
             noise = noise.transpose(0, 1) if self.batch_first else noise
             if noise.shape != shape or noise.dtype != weight.dtype:
                 raise ValueError(f"noise must be {weight.dtype} {shape}, not {noise.dtype} {tuple(noise.shape)}.")
-        if state is None:
-            state = self.zero_state(weight.new_empty(columns, 0))
+        zeros = self.zero_state(weight.new_empty(columns, 0))
         if steps is not None:
             steps = steps.repeat_interleave(particles, 1)
             noise = noise.masked_fill(~steps[..., None], 0.0)
@@ -135,7 +134,8 @@ class VRNN(nn.Module):
         if by_hand and why_not:
             raise ValueError(f"by_hand=True: {why_not}.")
         if changed:
-            return self._step_by_step(x, heard, noise, state, steps, particles, resample)
+            return self._step_by_step(x, heard, noise, zeros if state is None else state, steps, particles, resample)
+        state = start_from(state, zeros)
         by_hand = not why_not and by_hand is not False
         return self._hoisted(x, heard, noise, state, steps, particles, resample, by_hand)
 
@@ -199,7 +199,7 @@ class VRNN(nn.Module):
         axis, columns = 1 - self.batch_axis, []
         same, x, heard = heard is x, x.repeat_interleave(particles, 1), heard.repeat_interleave(particles, 1)
         for t, (x_t, heard_t, noise_t) in enumerate(zip(x, heard, noise, strict=True)):
-            step = self.cell(x_t, state, noise_t, None, None if same else heard_t)
+            step = self.cell(x_t, state, noise_t, **({} if same else {"rnn_input": heard_t}))
             state = step.state if steps is None else where(steps[t], step.state, state)
             loss = -step.emission.log_prob(x_t)
             if resample is not None:
