@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import pickle
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from vrnn_tutorial import shakespeare
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
-from vrnn_tutorial.checkpoint import classes_of, load_checkpoint, read_checkpoint, save_checkpoint
+from vrnn_tutorial.checkpoint import classes_of, load_checkpoint, read_checkpoint, read_parts, save_checkpoint
 from vrnn_tutorial.emissions import (
     Bernoulli,
     Categorical,
@@ -332,6 +333,7 @@ def test_a_compiled_model_saves_what_can_be_loaded(tmp_path, what):
     saved = torch.compile(model, backend="eager") if what != "cell" else model
     assert any("_orig_mod." in name for name in saved.state_dict())
     save_checkpoint(tmp_path / "compiled.safetensors", saved)
+    assert set(read_parts(tmp_path / "compiled.safetensors")[1]) == set(names)
     loaded = load_checkpoint(tmp_path / "compiled.safetensors")
     assert type(loaded) is VRNN and type(loaded.cell) is VRNNCell
     assert list(loaded.state_dict()) == names and losses(loaded) == before
@@ -353,7 +355,10 @@ def test_nothing_is_imported_because_a_file_says_so(tmp_path, monkeypatch):
 
 # The committed ones
 
-COMMITTED = [BEST, *sorted((BEST.parents[1] / "data").rglob("*.safetensors"))]
+COMMITTED = [
+    BEST,
+    *sorted(map(Path, glob.glob(f"{BEST.parents[1]}/data/checkpoints/**/*.safetensors", recursive=True))),
+]
 
 
 def test_every_committed_checkpoint_is_loaded_weight_by_weight():
