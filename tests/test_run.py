@@ -459,7 +459,7 @@ def own_cell():
     ("name", "model", "corpus"),
     [
         ("model", lambda: text_model("CharRNN"), RandomWindows(CODES, 3, 6)),
-        ("model VRNN there, VRNN of OwnCell here", own_cell, RandomWindows(CODES, 3, 6)),
+        ("model VRNN there, VRNN of OwnCell", own_cell, RandomWindows(CODES, 3, 6)),
         ("configuration", lambda: text_model(dropout=0.1), RandomWindows(CODES, 3, 6)),
         ("corpus", text_model, RandomWindows(CODES, 3, 7)),
         ("corpus", text_model, RandomWindows(CODES, 3, 6, seed=1)),
