@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch.distributions import MultivariateNormal, Normal
 from torch.testing import assert_close
 
-from vrnn_tutorial.bounds import fivo, iwae, log_weights, loss
+from vrnn_tutorial.bounds import fivo, fivo_bound, iwae, iwae_bound, log_weights, loss
 from vrnn_tutorial.cell import Step, VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
 from vrnn_tutorial.emissions import GaussianDistribution as Gaussian
@@ -464,3 +464,74 @@ def test_with_the_exact_posterior_every_filter_gives_log_p(batch_first):
 def test_fewer_than_one_particle_is_refused(particles):
     with pytest.raises(ValueError, match=f"particles must be at least 1, not {particles}"):
         fivo(linear_vrnn(False), torch.ones(2, 1, 2).double(), particles)
+
+
+# What training asks of a bound
+
+
+@pytest.mark.parametrize("bound", [iwae_bound, fivo_bound])
+@pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+def test_the_gradient_is_that_of_finite_differences_with_the_same_ancestors(bound, options):
+    """A step so small that the generator draws the same ancestors on both sides of it."""
+    model, x = sharp_vrnn(**options), some_sequences(9, 2, **options)
+
+    def value() -> torch.Tensor:
+        return bound(model, x, 5, generator=torch.Generator().manual_seed(3)).loss()
+
+    parameters = list(model.parameters())
+    gradients = torch.autograd.grad(value(), parameters, allow_unused=True, materialize_grads=True)
+    ways = [torch.randn_like(parameter) for parameter in parameters]
+    sides = []
+    with torch.no_grad():
+        for h in (1e-6, -1e-6):
+            for parameter, way in zip(parameters, ways, strict=True):
+                parameter += h * way
+            sides.append(value())
+            for parameter, way in zip(parameters, ways, strict=True):
+                parameter -= h * way
+    slope = sum((gradient * way).sum() for gradient, way in zip(gradients, ways, strict=True))
+    assert_close((sides[0] - sides[1]) / 2e-6, slope, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("resample_below", [0, 0.5])
+@pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+def test_padding_adds_nothing_to_a_bound_and_resamples_nobody(options, resample_below):
+    model, lengths = sharp_vrnn(**options), torch.tensor([4, 7, 0])
+    x, K = some_sequences(7, 3, **options), 6
+    generator = torch.Generator().manual_seed(5)
+    whole = fivo_bound(model, x, K, resample_below, generator=generator, lengths=lengths)
+    other = x.clone()
+    other[4:, 0], other[:, 2] = x[:3, 1], x[:, 1]
+    again = fivo_bound(model, other, K, resample_below, generator=generator.manual_seed(5), lengths=lengths)
+    assert_close(whole.log_p, again.log_p, **tight)
+    assert whole.log_p[2] == 0 and (whole.reconstruction[4:, :K] == 0).all() and (whole.kl[4:, :K] == 0).all()
+    assert_close(whole.loss(), -whole.log_p.sum() / 11, **tight)
+    if resample_below == 0:
+        noise = torch.randn(7, 3 * K, 3, dtype=torch.float64, generator=generator.manual_seed(5))
+        for b, length in enumerate([4, 7]):
+            out = model(x[:length, b : b + 1], noise=noise[:length, b * K : (b + 1) * K], particles=K)
+            assert_close(whole.log_p[b], log_weights(out, 0).logsumexp(0) - math.log(K), **tight)
+        assert_close(iwae(model, x, K, generator.manual_seed(5), lengths=lengths), whole.log_p, **tight)
+
+
+def test_a_bounds_loss_is_minus_it_per_step():
+    model, x = sharp_vrnn(), some_sequences(7, 3)
+    for bound in (iwae_bound(model, x, 4), fivo_bound(model, x, 4)):
+        assert_close(bound.loss(), -bound.log_p.sum() / 21, **tight)
+        assert bound.reconstruction.shape == bound.kl.shape == (7, 12)
+    vae = VAE(5, 4, 2).double()
+    bound = iwae_bound(vae, (torch.randn(3, 5) > 0).double(), 4)
+    assert_close(bound.loss(), -bound.log_p.mean(), **tight)
+
+
+@pytest.mark.parametrize("bound", [iwae_bound, fivo_bound])
+def test_a_bound_goes_on_from_the_particles_it_ended_with(bound):
+    """Without resampling two parts have the noise, the weights apart, and the states of the whole."""
+    model, x, K = sharp_vrnn(), some_sequences(6, 2), 4
+    options = {} if bound is iwae_bound else {"resample_below": 0}
+    generator = torch.Generator().manual_seed(1)
+    whole = bound(model, x, K, generator=generator, **options)
+    start = bound(model, x[:2], K, generator=generator.manual_seed(1), **options)
+    rest = bound(model, x[2:], K, state=start.state, generator=generator, **options)
+    assert_close(torch.cat([start.reconstruction, rest.reconstruction]), whole.reconstruction, **tight)
+    assert_close(rest.state, whole.state, **tight)

@@ -192,6 +192,34 @@ RUNS = {
         set(),
         [0, 3],
     ),
+    "a VRNN-I by FIVO": (
+        "--prior standard --objective fivo --particles 3 --batch 2 --length 3 --hidden 4 --updates 1 --threads 3",
+        {
+            "model": "VRNN",
+            "configuration": {
+                **{"input_size": 128, "hidden_size": 4, "latent_size": 64, "embedding_size": 64, "num_layers": 1},
+                **{"rnn": "gru", "emission": "categorical", "characters": 1, "depth": 1, "dropout": 0.0},
+                **{"batch_first": False, "prior": "standard", "stochastic": True},
+            },
+            **{"objective": "fivo", "particles": 3},
+        },
+        set(),
+        [0, 1],
+    ),
+    "a VRNN without noise": (
+        "--no-noise --batch 2 --length 3 --hidden 4 --updates 1 --threads 3",
+        {
+            "model": "VRNN",
+            "configuration": {
+                **{"input_size": 128, "hidden_size": 4, "latent_size": 64, "embedding_size": 64, "num_layers": 1},
+                **{"rnn": "gru", "emission": "categorical", "characters": 1, "depth": 1, "dropout": 0.0},
+                **{"batch_first": False, "prior": "conditional", "stochastic": False},
+            },
+            **{"objective": "elbo", "particles": 1},
+        },
+        set(),
+        [0, 1],
+    ),
     "a chain": (
         "--model chained --hidden 6 --embedding 5 --characters 3 --batch 2 --length 3 --updates 1 --threads 3",
         {

@@ -14,6 +14,7 @@ from . import benchmark, plots
 from .cell import RNN_CELLS, VRNNCell
 from .char_rnn import CharRNN
 from .checkpoint import load_checkpoint
+from .configuration import CellConfiguration
 from .corpora.shakespeare import shakespeare
 from .emissions import Categorical, Chained
 from .evaluation import evaluate
@@ -99,14 +100,22 @@ def parser() -> argparse.ArgumentParser:
         default="categorical",
         help="whether the characters of one step are independent given z and h, or each is told those before it",
     )
-    add("--hidden", type=int, default=64, help="size of h")
-    add("--latent", type=int, default=64, help="size of z (vrnn)")
-    add("--embedding", type=int, default=64, help="size of the embedding")
-    add("--layers", type=int, default=1, help="recurrent layers")
-    add("--rnn", choices=list(RNN_CELLS), default="gru", help="kind of recurrent layer")
-    add("--characters", type=int, default=1, help="characters per time step")
-    add("--depth", type=int, default=1, help="linear layers in each net")
-    add("--dropout", type=float, default=0.0, help="share of h hidden from the nets in training")
+    cell = CellConfiguration()
+    add("--hidden", type=int, default=cell.hidden_size, help="size of h")
+    add("--latent", type=int, default=cell.latent_size, help="size of z (vrnn)")
+    add("--embedding", type=int, default=cell.embedding_size, help="size of the embedding")
+    add("--layers", type=int, default=cell.num_layers, help="recurrent layers")
+    add("--rnn", choices=list(RNN_CELLS), default=cell.rnn, help="kind of recurrent layer")
+    add("--characters", type=int, default=cell.characters, help="characters per time step")
+    add("--depth", type=int, default=cell.depth, help="linear layers in each net")
+    add("--dropout", type=float, default=cell.dropout, help="share of h hidden from the nets in training")
+    add(
+        "--prior",
+        choices=["conditional", "standard"],
+        default=cell.prior,
+        help="of z, given h, or N(0, 1) at each step (vrnn)",
+    )
+    add("--no-noise", action="store_true", help="z is the prior's mean, without encoder or KL (vrnn)")
     add(
         "--batching",
         choices=["windows", "streams"],
@@ -119,6 +128,13 @@ def parser() -> argparse.ArgumentParser:
     add("--cosine", action="store_true", help="raise the learning rate over 100 updates, then lower it to 0")
     add("--weight-decay", type=float, default=0.0, help="decoupled weight decay")
     add("--clip", type=float, default=1.0, help="largest norm of the gradient")
+    add(
+        "--objective",
+        choices=["elbo", "iwae", "fivo"],
+        default="elbo",
+        help="the bound to train with (iwae and fivo: vrnn)",
+    )
+    add("--particles", type=int, default=1, metavar="K", help="draws of z side by side, for iwae and fivo")
     add("--kl-weight", type=float, default=1.0, help="weight of the KL in the loss")
     add("--anneal", type=int, default=0, metavar="N", help="raise the KL's weight linearly over N updates")
     add("--free-bits", type=float, default=0.0, help="bits of KL per time step that cost nothing more")
@@ -202,7 +218,11 @@ def run_train(options) -> None:
         depth=options.depth,
         dropout=options.dropout,
     )
-    model = VRNN(VRNNCell(latent_size=options.latent, **sizes)) if options.model == "vrnn" else CharRNN(**sizes)
+    if options.model == "vrnn":
+        of_z: dict[str, Any] = dict(latent_size=options.latent, prior=options.prior, stochastic=not options.no_noise)
+        model = VRNN(VRNNCell(**sizes, **of_z))
+    else:
+        model = CharRNN(**sizes)
     shape = dict(batch_size=options.batch, length=options.length, characters=options.characters)
     batches = corpus.streams(**shape) if options.batching == "streams" else corpus.windows(**shape, seed=options.seed)
     peak, weight = options.learning_rate, options.kl_weight
@@ -217,6 +237,8 @@ def run_train(options) -> None:
         learning_rate=Cosine(peak, options.updates) if options.cosine else peak,
         kl_weight=Ramp(0.0, weight, options.anneal) if options.anneal else weight,
         free_bits=options.free_bits,
+        objective=options.objective,
+        particles=options.particles,
         word_dropout=options.word_dropout,
         weight_decay=options.weight_decay,
         clip=options.clip,

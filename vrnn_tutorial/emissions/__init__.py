@@ -20,6 +20,7 @@ from .vectors import (
     GaussianMixture,
     GaussianMixtureDistribution,
     Scaled,
+    ScaledDistribution,
 )
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Pen",
     "PenDistribution",
     "Scaled",
+    "ScaledDistribution",
     "describe",
     "emission_of",
 ]
@@ -52,7 +54,7 @@ class UnknownClass(ValueError):
 
     def __init__(self, name: str):
         super().__init__(
-            f"{name} is no class of this package: give yours, as in load_checkpoint(file, classes=[{name}])"
+            f"{name} is not a class of this package: give yours, as in load_checkpoint(..., classes=[{name}])"
         )
 
 

@@ -1,0 +1,119 @@
+"""Music to take away and to listen to: the notes of a piano roll or of four voices, as a MIDI file and as sound."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from .corpora.chorales import HELD, pitches_of
+from .corpora.piano_rolls import KEYS, LOWEST
+
+#: Of a quarter note, the unit of time in our MIDI files.
+TICKS = 480
+#: In the MIDI standard's list of instruments, which it counts from 0, the church organ.
+ORGAN = 19
+
+
+class Note(NamedTuple):
+    """The MIDI number of a note, the frame in which it begins, how many it lasts, and the voice that has it, 0 to 3."""
+
+    pitch: int
+    start: int
+    length: int
+    voice: int = 0
+
+
+def notes_of_roll(roll: Tensor) -> list[Note]:
+    """The notes of a piano roll (T, 88) of zeros and ones, all of them voice 0's, from the lowest key to the highest.
+
+    A key that sounds in successive frames is one note, since a roll does not say whether it is struck again. Raises
+    ValueError for another shape and for other numbers.
+    """
+    keys = roll.detach().cpu().numpy()
+    if keys.ndim != 2 or keys.shape[1] != KEYS or not np.isin(keys, (0, 1)).all():
+        raise ValueError(f"a piano roll is (T, {KEYS}), all zeros and ones; this is {keys.shape} of {keys.dtype}")
+    changes = np.diff(keys.T.astype(np.int8), prepend=0, append=0)
+    (columns, starts), (_, ends) = np.nonzero(changes == 1), np.nonzero(changes == -1)
+    return [Note(LOWEST + int(k), int(s), int(e - s)) for k, s, e in zip(columns, starts, ends)]
+
+
+def notes_of_voices(voices: Tensor) -> list[Note]:
+    """The notes of a chorale's voices, codes (T, 4), one voice after the other. Raises ValueError as `pitches_of`."""
+    notes = []
+    for i, (pitches, codes) in enumerate(zip(pitches_of(voices).T.tolist(), voices.T.tolist())):
+        for t, (pitch, code) in enumerate(zip(pitches, codes)):
+            if pitch and code == HELD:
+                notes[-1] = notes[-1]._replace(length=notes[-1].length + 1)
+            elif pitch:
+                notes.append(Note(pitch, t, 1, i))
+    return notes
+
+
+def midi(notes: Sequence[Note], tempo: float = 80) -> bytes:
+    """The notes as a MIDI file of format 1, a track for each voice, played by a church organ.
+
+    tempo: quarter notes, that is frames, per minute. Raises ValueError if there are no notes, for one that MIDI has
+    not, and for a tempo outside of 4 to 1,000.
+    """
+    _check(notes, tempo)
+    tracks = [_event(0, b"\xff\x51\x03" + round(60e6 / tempo).to_bytes(3, "big"))]
+    for voice in sorted({note.voice for note in notes}):
+        messages = []  # what ends comes before what begins at the same time, so that a repeated note is heard
+        for note in notes:
+            if note.voice == voice:
+                messages.append((TICKS * note.start, 1, bytes([0x90 | voice, note.pitch, 80])))
+                messages.append((TICKS * (note.start + note.length), 0, bytes([0x80 | voice, note.pitch, 0])))
+        track, now = _event(0, bytes([0xC0 | voice, ORGAN])), 0
+        for time, _, message in sorted(messages):
+            track += _event(time - now, message)
+            now = time
+        tracks.append(track)
+    header = b"".join(number.to_bytes(2, "big") for number in (1, len(tracks), TICKS))
+    return _chunk(b"MThd", header) + b"".join(_chunk(b"MTrk", track + _event(0, b"\xff\x2f\x00")) for track in tracks)
+
+
+def sound(notes: Sequence[Note], tempo: float = 80, rate: int = 22050) -> np.ndarray:
+    """The notes as samples (N,), float32 from -1 to 1, `rate` of them per second; for `IPython.display.Audio`.
+
+    Each note is a sum of its first eight harmonics, each 0.6 times as loud as the one before, those left out that the
+    rate cannot carry; it begins and ends softly and dies away slowly. tempo and errors as in `midi`.
+    """
+    _check(notes, tempo)
+    seconds = 60 / tempo
+    attack, release, decay = 0.02, 0.1, 3.0  # seconds
+    end = max(note.start + note.length for note in notes)
+    samples = np.zeros(int((end * seconds + release) * rate) + 1, dtype=np.float32)
+    for note in notes:
+        t = np.arange(int((note.length * seconds + release) * rate)) / rate
+        frequency = 440 * 2 ** ((note.pitch - 69) / 12)
+        wave = np.zeros_like(t)
+        for k in range(1, 9):
+            if k * frequency < rate / 2:
+                wave += 0.6 ** (k - 1) * np.sin(2 * np.pi * k * frequency * t)
+        fade = np.minimum(t / attack, 1) * np.minimum((t[-1] - t) / release, 1)
+        start = int(note.start * seconds * rate)
+        samples[start : start + len(t)] += wave * fade * np.exp(-t / decay)
+    return samples / np.abs(samples).max()
+
+
+def _check(notes: Sequence[Note], tempo: float) -> None:
+    if not notes:
+        raise ValueError("there is no note to be heard")
+    for note in notes:
+        if not 0 <= note.pitch <= 127:
+            raise ValueError(f"MIDI's notes go from 0 to 127; there is none for {note.pitch}")
+    if not 4 <= tempo <= 1000:
+        raise ValueError(f"tempo={tempo}: from 4 to 1,000 quarter notes per minute")
+
+
+def _event(delay: int, message: bytes) -> bytes:
+    """A MIDI event: the ticks since the one before, seven bits to a byte and the highest first, and what happens."""
+    digits = [delay & 0x7F]
+    while delay := delay >> 7:
+        digits.append(delay & 0x7F | 0x80)
+    return bytes(reversed(digits)) + message
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return name + len(content).to_bytes(4, "big") + content
