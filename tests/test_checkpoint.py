@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import pickle
 import resource
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,10 +17,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vrnn_tutorial import shakespeare
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
-from vrnn_tutorial.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
-from vrnn_tutorial.files import write_atomically
+from vrnn_tutorial.checkpoint import classes_of, load_checkpoint, read_checkpoint, read_parts, save_checkpoint
+from vrnn_tutorial.emissions import (
+    Bernoulli,
+    Categorical,
+    Chained,
+    Emission,
+    Gaussian,
+    GaussianDistribution,
+    GaussianMixture,
+    Pen,
+    Scaled,
+    describe,
+)
+from vrnn_tutorial.files import BEST, write_atomically
+from vrnn_tutorial.gaussian import DiagonalGaussian
 from vrnn_tutorial.vae import VAE
 from vrnn_tutorial.vrnn import VRNN
 
@@ -40,6 +56,18 @@ MODELS = {
     "CharRNN": CharRNN(**SIZES),
     "CharRNN, two LSTM layers, dropout": CharRNN(**SIZES, rnn="lstm", num_layers=2, dropout=0.25),
     "CharRNN, two characters a step, batch first": CharRNN(**SIZES, characters=2, batch_first=True),
+    "VRNN, chained": vrnn(emission="chained", characters=2),
+    "VRNN, mixture": vrnn(emission=GaussianMixture(3)),
+    "VRNN, pen, joint, with its position": vrnn(emission=Pen(2, joint=True, position=True)),
+    "VRNN, scaled pen": vrnn(emission=Scaled(Pen(2), 0.0, [20.0, 20.0, 1.0, 1.0, 1.0])),
+    "VRNN, scaled mixture": vrnn(emission=Scaled(GaussianMixture(2), [1 / 3, 0.1, -2e-17, 1e300, 0.0], 2 / 3)),
+    "VRNN, scaled Gaussian with holes": vrnn(emission=Scaled(Gaussian(missing=True), 0.1, 7.0)),
+    "VRNN, Bernoulli with holes": vrnn(emission=Bernoulli(missing=True)),
+    "VRNN, a vocabulary": vrnn(emission=Categorical(vocabulary="\0äßλ€")),
+    "VRNN, standard prior": vrnn(prior="standard"),
+    "VRNN, no noise": vrnn(stochastic=False),
+    "CharRNN, chained, a vocabulary": CharRNN(**SIZES, emission=Chained(3, "\0äßλ€")),
+    "VAE, scaled": VAE(5, 4, 2, emission=Scaled(Gaussian(), 1 / 3, 0.7)),
     "VAE": VAE(5, 4, 2),
     "VAE, Gaussian": VAE(5, 4, 2, emission="gaussian", depth=1),
 }
@@ -76,6 +104,9 @@ def test_a_model_comes_back_bit_for_bit(name, tmp_path):
     save_checkpoint(tmp_path / "model.safetensors", model)
     loaded = load_checkpoint(tmp_path / "model.safetensors")
     assert type(loaded) is type(model) and loaded.configuration == model.configuration
+    assert type(loaded.emission_type) is type(model.emission_type)
+    assert describe(loaded.emission_type) == describe(model.emission_type)
+    assert loaded.emission_type.vocabulary == model.emission_type.vocabulary
     ours, theirs = model.state_dict(), loaded.state_dict()
     assert list(ours) == list(theirs)
     for key in ours:
@@ -135,6 +166,226 @@ def test_a_later_checkpoint_takes_the_place_of_the_earlier_one(path):
     save_checkpoint(path, MODELS["VAE"])
     assert type(load_checkpoint(path)) is VAE
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_scalers_numbers_come_back_to_the_last_digit(tmp_path):
+    model = MODELS["VRNN, scaled mixture"]
+    save_checkpoint(tmp_path / "a.safetensors", model.float())
+    scaled = load_checkpoint(tmp_path / "a.safetensors").emission_type
+    assert scaled.shift.tolist() == [1 / 3, 0.1, -2e-17, 1e300, 0.0] and scaled.scale.item() == 2 / 3
+
+
+# Classes from outside the package
+
+
+class Laplace(Emission):
+    """An emission of a reader's, which has an argument and says so."""
+
+    def __init__(self, least: float = 0.1):
+        self.least = least
+
+    @property
+    def options(self):
+        return {"least": self.least}
+
+    def size(self, input_size):
+        return 2 * input_size
+
+    def distribution(self, raw):
+        mean, width = raw.chunk(2, -1)
+        return GaussianDistribution(mean, width.clamp(min=self.least))
+
+
+class WideGaussian(Gaussian):
+    """A subclass of an emission of the package's."""
+
+    def distribution(self, raw):
+        mean, log_std = super().distribution(raw)
+        return GaussianDistribution(mean, log_std + 1)
+
+
+class TimidCell(VRNNCell):
+    """A subclass with an argument more, which it puts into its configuration."""
+
+    def __init__(self, *args, factor: float = 0.5, **options):
+        super().__init__(*args, **options)
+        self.factor = factor
+        self.configuration["factor"] = factor
+
+    def prior(self, h):
+        mean, log_std = super().prior(h)
+        return DiagonalGaussian(mean * self.factor, log_std)
+
+
+class OwnVRNN(VRNN):
+    def forward(self, x, *args, **options):
+        out = super().forward(x, *args, **options)
+        return out._replace(kl=2 * out.kl)
+
+
+class OwnCharRNN(CharRNN):
+    def emission(self, h):
+        return super().emission(-h)
+
+
+OWN = {
+    "emission": (vrnn(emission=Laplace(0.3)), [Laplace]),
+    "emission, in a CharRNN": (CharRNN(**SIZES, emission=Laplace(0.3)), [Laplace]),
+    "emission, in a VAE": (VAE(5, 4, 2, emission=Laplace(0.3)), [Laplace]),
+    "emission, a subclass": (vrnn(emission=WideGaussian()), [WideGaussian]),
+    "emission, in a scaler": (vrnn(emission=Scaled(Laplace(0.3), 1.0, 2.0)), [Laplace]),
+    "emission, in two scalers": (vrnn(emission=Scaled(Scaled(Laplace(0.3), 1.0, 2.0), 3.0, 4.0)), [Laplace]),
+    "cell": (VRNN(TimidCell(**SIZES, latent_size=2, factor=0.25)), [TimidCell]),
+    "VRNN": (OwnVRNN(VRNNCell(**SIZES, latent_size=2), batch_first=True), [OwnVRNN]),
+    "CharRNN": (OwnCharRNN(**SIZES, characters=2), [OwnCharRNN]),
+    "VRNN, cell and emission": (
+        OwnVRNN(TimidCell(**SIZES, latent_size=2, factor=0.25, emission=Laplace(0.3))),
+        [Laplace, TimidCell, OwnVRNN],
+    ),
+}
+
+
+def losses(model) -> list[float]:
+    """What a model says of some x, with one seed."""
+    model = model.eval()
+    generator = torch.Generator().manual_seed(0)
+    if not model.emission_type.takes_codes:
+        x = torch.rand((3, 5) if isinstance(model, VAE) else (3, 2, 5), generator=generator)
+    else:
+        k = model.emission_type.characters
+        x = torch.randint(5, (3, 2, k) if k > 1 else (3, 2), generator=generator)
+    out = model(x, generator=generator)
+    return [*out.reconstruction.flatten().tolist(), *out.kl.flatten().tolist()]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_is_not_the_packages_is_loaded_with_its_class_and_refused_without(name, tmp_path):
+    model, classes = OWN[name]
+    path = tmp_path / "own.safetensors"
+    save_checkpoint(path, model)
+    loaded = load_checkpoint(path, classes)
+    assert type(loaded) is type(model) and loaded.configuration == model.configuration
+    assert losses(loaded) == losses(model)
+    assert losses(load_checkpoint(path, classes_of(model))) == losses(model)
+    for left_out in classes:
+        with pytest.raises(ValueError) as error:
+            load_checkpoint(path, [found for found in classes if found is not left_out])
+        asked = f"{left_out.__name__} is not a class of this package: give yours"
+        assert sentence(error).startswith(f"{path}: {asked}") and sentence(error).endswith("nothing was loaded.")
+
+
+def test_an_argument_of_a_subclass_comes_back(tmp_path):
+    save_checkpoint(tmp_path / "own.safetensors", OWN["VRNN, cell and emission"][0])
+    loaded = load_checkpoint(tmp_path / "own.safetensors", [Laplace, TimidCell, OwnVRNN])
+    assert loaded.cell.factor == 0.25 and loaded.emission_type.least == 0.3
+
+
+def test_a_subclass_that_would_lose_an_argument_is_not_saved(tmp_path):
+    class Forgetful(VRNNCell):
+        def __init__(self, *args, factor=0.5, **options):
+            super().__init__(*args, **options)
+
+    class Labelled(VRNN):
+        def __init__(self, cell, label, batch_first=False):
+            super().__init__(cell, batch_first)
+
+    models = {
+        r"Forgetful: its arguments \['factor'\]": VRNN(Forgetful(**SIZES)),
+        r"Labelled: its arguments \['label'\]": Labelled(VRNNCell(**SIZES), "a"),
+    }
+    for expected, model in models.items():
+        with pytest.raises(ValueError, match=expected + " are not among its options, and would be lost"):
+            save_checkpoint(tmp_path / "model.safetensors", model)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_subclass_of_its_parents_name_is_refused(tmp_path):
+    models = [
+        type("VRNN", (VRNN,), {})(VRNNCell(**SIZES)),
+        VRNN(type("VRNNCell", (VRNNCell,), {})(**SIZES)),
+        type("CharRNN", (CharRNN,), {})(**SIZES),
+        type("VAE", (VAE,), {})(),
+    ]
+    for model in models:
+        with pytest.raises(ValueError, match="is this package's: give yours a name of its own"):
+            save_checkpoint(tmp_path / "model.safetensors", model)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="a class of the name Gaussian is this package's"):
+        vrnn(emission=type("Gaussian", (Gaussian,), {})())
+
+
+@pytest.mark.parametrize("classes", [Laplace, [Laplace()], "Laplace"], ids=["a class", "an instance", "a name"])
+def test_classes_that_are_none_are_refused_in_one_sentence(tmp_path, classes):
+    save_checkpoint(tmp_path / "own.safetensors", OWN["emission"][0])
+    with pytest.raises(ValueError, match=r"classes must be a list of classes, as in classes=\[Mine\]") as error:
+        load_checkpoint(tmp_path / "own.safetensors", classes)
+    sentence(error)
+
+
+@pytest.mark.parametrize("what", ["model", "cell", "both"])
+def test_a_compiled_model_saves_what_can_be_loaded(tmp_path, what):
+    model = vrnn()
+    before = losses(model)
+    names = list(model.state_dict())
+    # Wrapped; the first call, which would compile, is not made.
+    if what != "model":
+        model.cell = torch.compile(model.cell, backend="eager")
+    saved = torch.compile(model, backend="eager") if what != "cell" else model
+    assert any("_orig_mod." in name for name in saved.state_dict())
+    save_checkpoint(tmp_path / "compiled.safetensors", saved)
+    assert set(read_parts(tmp_path / "compiled.safetensors")[1]) == set(names)
+    loaded = load_checkpoint(tmp_path / "compiled.safetensors")
+    assert type(loaded) is VRNN and type(loaded.cell) is VRNNCell
+    assert list(loaded.state_dict()) == names and losses(loaded) == before
+
+
+def test_nothing_is_imported_because_a_file_says_so(tmp_path, monkeypatch):
+    (tmp_path / "trap.py").write_text("raise SystemExit('imported')\nclass Mine: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    save_checkpoint(tmp_path / "a.safetensors", MODELS["VRNN"])
+    for name in ("trap.Mine", "trap", "os.system", "builtins.print"):
+        emission = json.dumps({**MODELS["VRNN"].configuration, "emission": {"name": name}})
+        for changed in ({"model": name}, {"cell": name}, {"configuration": emission}):
+            rewrite(tmp_path / "a.safetensors", **changed)
+            with pytest.raises(ValueError, match=f"{name} is not a class of this package"):
+                load_checkpoint(tmp_path / "a.safetensors")
+            save_checkpoint(tmp_path / "a.safetensors", MODELS["VRNN"])
+    assert "trap" not in sys.modules
+
+
+# The committed ones
+
+COMMITTED = [
+    BEST,
+    *sorted(map(Path, glob.glob(f"{BEST.parents[1]}/data/checkpoints/**/*.safetensors", recursive=True))),
+]
+
+
+def test_every_committed_checkpoint_is_loaded_weight_by_weight():
+    assert len(COMMITTED) > 30
+    for path in COMMITTED:
+        model, _, _ = read_checkpoint(path)
+        with safetensors.safe_open(path, "pt") as file:
+            weights = sum(file.get_tensor(n).numel() for n in file.keys() if n.startswith("model."))  # noqa: SIM118
+        # An old chain shared phi_x's embedding, and has its own now.
+        own = model.phi_x.embedding.weight.numel() if "chained" in path.name else 0
+        assert sum(weight.numel() for weight in model.parameters()) == weights + own, path
+        assert all(bool(weight.isfinite().all()) for weight in model.parameters()), path
+
+
+@pytest.mark.parametrize("name", ["k2-chained-seed-0", "k4-chained-seed-0"])
+def test_a_chain_of_the_first_edition_gives_the_losses_that_it_gave(name):
+    data = BEST.parents[1] / "data"
+    model = load_checkpoint(data / f"checkpoints/latent/{name}.safetensors")
+    k, text = int(name[1]), shakespeare().test
+    assert type(model) is CharRNN and type(model.emission_type) is Chained and model.emission_type.characters == k
+    # 64 pieces of 300 characters, as data/experiments/latent.py takes them.
+    starts = torch.linspace(0, len(text) - 300, 64).long()
+    x = text.unfold(0, 300, 1)[starts].view(64, -1, k).transpose(0, 1)
+    with torch.no_grad():
+        found = (model(x).reconstruction.sum(0) / 300).tolist()
+    measured = json.loads((data / "experiments/latent.json").read_text())[name]["bounds"]["exact"]
+    assert found == pytest.approx(measured, abs=1e-5)
 
 
 # Nothing else is let in

@@ -406,7 +406,7 @@ UNSCALED = {
 
 @pytest.mark.parametrize("name", UNSCALED)
 def test_data_that_were_not_standardised_train_without_an_infinite_loss(name):
-    for seed in range(6):
+    for seed in range(10):
         torch.manual_seed(seed)
         x = UNSCALED[name](torch.randn(6, 4, 3))
         losses = [
@@ -424,7 +424,7 @@ OBSERVED = {
     "Bernoulli": (emissions.Bernoulli(missing=True), lambda raw: torch.distributions.Bernoulli(logits=raw)),
     "Gaussian": (
         emissions.Gaussian(missing=True),
-        lambda raw: Normal(raw[..., :4], raw[..., 4:].exp()),
+        lambda raw: Normal(raw[..., :4], bounded(raw[..., 4:]).exp()),
     ),
 }
 
@@ -534,9 +534,10 @@ def test_nets_see_standardised_numbers():
 def test_a_scaler_is_fitted_to_data_with_holes_and_to_sequences():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(7, 5, 3, generator=generator) * torch.tensor([5.0, 0.01, 1.0]) + torch.tensor([20.0, 3.0, 0.1])
-    x[..., 2] = 0.1  # never moves; rounding must not say that it does
+    x = x.double()
+    x[..., 2] = 0.1  # never moves, though the rounding of its mean says that it does
     x[2, 3, 0] = math.nan
-    rows = x.double().flatten(0, 1)
+    rows = x.flatten(0, 1)
     known = rows[~rows[:, 0].isnan(), 0]
     mean = torch.stack([known.mean(), rows[:, 1].mean(), rows[0, 2]])
     scale = torch.stack([known.std(correction=0), rows[:, 1].std(correction=0), torch.tensor(1.0).double()])

@@ -43,7 +43,7 @@ def parameters(model) -> int:
 def test_each_run_has_its_own_folder_and_goes_on_where_it_was(trained):
     assert len(trained) == len(latent.runs())
     for name, options in trained.items():
-        assert options["out"] == latent.FOLDER / name and options["resume"]
+        assert Path(options["out"]) == latent.FOLDER / name and options["resume"]
 
 
 def test_controls_have_the_width_or_the_number_of_parameters(trained):

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
-from vrnn_tutorial.generation import generate, generate_many, sample
+from vrnn_tutorial.generation import forecast, generate, generate_many, sample
 from vrnn_tutorial.text import encode
 from vrnn_tutorial.vrnn import VRNN
 
@@ -482,3 +482,139 @@ def test_no_streams_are_refused():
         sample(vrnn(), streams=0)
     with pytest.raises(ValueError, match=r"equally many, at least 1, not \[0\]"):
         generate_many(vrnn(), 0)
+
+
+# Chance from outside
+
+
+def test_draw_takes_its_noise_and_its_uniforms_by_which_another_program_gives_the_same_text():
+    """By the inverse of the distribution function, character by character, from the cell's parts."""
+    model, generator = vrnn(input_size=12), torch.Generator().manual_seed(3)
+    cell, B = model.cell, 3
+    state, h = model.zero_state(torch.zeros(B, 1).double()), torch.zeros(B, 8).double()
+    for _ in range(12):
+        noise = torch.randn(B, 3, generator=generator).double()
+        uniforms = torch.rand(B, generator=generator).double()
+        with torch.no_grad():
+            drawn = model.draw(state, temperature=0.7, prior_temperature=1.5, noise=noise, uniforms=uniforms)
+            state = model.advance(drawn.x, drawn.z, state)
+            prior = cell.prior(h)
+            z = prior.mean + 1.5 * prior.log_std.exp() * noise
+            p = (cell.emission(z, h).logits / 0.7).softmax(-1)
+            x = []
+            for row, u in zip(p.tolist(), uniforms.tolist(), strict=True):
+                code, total = 0, row[0]
+                while total <= u:
+                    code += 1
+                    total += row[code]
+                x.append(code)
+            h = cell.rnn(torch.tensor(x), z, h)
+        assert_close(drawn.z, z, rtol=0, atol=1e-10)
+        assert drawn.x.tolist() == x
+    assert_close(model.hidden(state), h, rtol=0, atol=1e-10)
+
+
+@every_model
+def test_by_noise_and_uniforms_draw_is_certain_whatever_the_generator(model):
+    model = model()
+    state = model.zero_state(torch.zeros(3, 1).double())
+    first = model.draw(state, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(3, 3).double() if model.latent_size else None
+    uniforms = torch.rand(first.x.shape).double()
+    runs = [
+        model.draw(state, noise=noise, uniforms=uniforms, generator=torch.Generator().manual_seed(s)) for s in (1, 2)
+    ]
+    assert_close(runs[0].x, runs[1].x, rtol=0, atol=0)
+
+
+# A prime for each stream, and going on
+
+
+def certain(model, steps: int, **options):
+    taken = take(model, steps, temperature=0.0, prior_temperature=0.0, **options)
+    return torch.stack([step.x for step in taken]), taken[-1].state
+
+
+@every_model
+@pytest.mark.parametrize("lengths", [(5, 1, 3), (2, 0, 4), (0, 0), (3, 3)], ids=str)
+def test_primes_of_unequal_lengths_are_read_as_by_one_stream_each(model, lengths):
+    model = model()
+    primes = [prime_for(model)[:length] for length in lengths]
+    together, _ = certain(model, 6, prime=primes)
+    for b, prime in enumerate(primes):
+        assert_close(together[:, b : b + 1], certain(model, 6, prime=prime)[0], rtol=0, atol=1e-10)
+
+
+@every_model
+def test_from_a_state_it_goes_on_as_if_it_had_never_stopped(model):
+    model = model()
+    primes = [prime_for(model)[:length] for length in (4, 2)]
+    whole, _ = certain(model, 9, prime=primes)
+    first, state = certain(model, 4, prime=primes)
+    rest, _ = certain(model, 5, state=state)
+    assert_close(torch.cat([first, rest]), whole, rtol=0, atol=1e-10)
+    # A state may come from the model's own reading, and more be read from it on.
+    text = prime_for(model)
+    before = text[:2].unsqueeze(model.batch_axis)
+    with torch.no_grad():
+        state = model.read(before, None, prior_temperature=0.0)
+    assert_close(
+        certain(model, 3, state=state, prime=text[2:])[0], certain(model, 3, prime=text)[0], rtol=0, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"prime": [encode("a"), encode("b")], "streams": 3}, r"equally many, at least 1, not \[2, 3\]"),
+        ({"prime": []}, r"equally many, at least 1, not \[0\]"),
+        ({"streams": 0}, r"equally many, at least 1, not \[0\]"),
+        ({"state": torch.zeros(2, 8).double(), "streams": 3}, r"equally many, at least 1, not \[2, 3\]"),
+        ({"state": torch.zeros(2, 8).double(), "prime": [encode("a")]}, r"equally many, at least 1, not \[1, 2\]"),
+        ({"prime": [encode("a"), encode("b")[:, None]]}, "sequences must have an axis of time, and be alike"),
+        ({"prime": torch.zeros(2, 2).long()}, r"x must be \(P\), none of them 0, but its shape is \(2, 2\)"),
+    ],
+)
+def test_streams_that_cannot_be_are_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        sample(vrnn(), **options)
+
+
+# Forecasts
+
+
+PASTS = [torch.randn(n, 4, generator=torch.Generator().manual_seed(n)).double() for n in (5, 2, 3)]
+
+
+def test_a_forecast_is_many_samples_of_each_past_and_its_bands_their_quantiles():
+    model = vrnn(input_size=4, emission="gaussian")
+    draws, bands = forecast(model, PASTS, 6, draws=7, quantiles=(0.0, 0.25, 0.5, 1.0), seed=3)
+    assert draws.shape == (7, 6, 3, 4) and bands.shape == (4, 6, 3, 4)
+    stream = take(model, 6, prime=[past for past in PASTS for _ in range(7)], seed=3)
+    expected = torch.stack([step.x for step in stream]).view(6, 3, 7, 4)
+    assert_close(draws, expected.permute(2, 0, 1, 3), rtol=0, atol=0)
+    ordered = draws.sort(0).values
+    assert_close(bands[0], ordered[0], rtol=0, atol=0)
+    assert_close(bands[1], (ordered[1] + ordered[2]) / 2)
+    assert_close(bands[2], ordered[3])
+    assert_close(bands[3], ordered[-1], rtol=0, atol=0)
+
+
+def test_a_forecasts_seed_decides_it_and_at_temperature_zero_nothing_is_left_to_chance():
+    model = vrnn(input_size=4, emission="gaussian")
+    first, again, other = (forecast(model, PASTS, 3, draws=2, seed=seed).draws for seed in (1, 1, 2))
+    assert torch.equal(first, again) and (first != other).all()
+    draws, bands = forecast(model, PASTS, 3, draws=2, temperature=0.0, prior_temperature=0.0)
+    for b, past in enumerate(PASTS):
+        expected, _ = certain(model, 3, prime=past)
+        assert_close(draws[:, :, b], expected.transpose(0, 1).expand(2, 3, 4), rtol=0, atol=1e-10)
+        assert_close(bands[:, :, b], expected.transpose(0, 1).expand(3, 3, 4), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"pasts": []}, {"steps": 0}, {"draws": 0}, {"quantiles": (0.5, 1.1)}, {"quantiles": (math.nan,)}], ids=str
+)
+def test_a_forecast_that_cannot_be_is_refused(wrong):
+    options = {"pasts": PASTS, "steps": 2, **wrong}
+    with pytest.raises(ValueError, match="one past, step and draw at least, and quantiles from 0 to 1"):
+        forecast(vrnn(input_size=4, emission="gaussian"), **options)

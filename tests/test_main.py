@@ -151,7 +151,7 @@ def test_the_defaults_are_the_source_articles(monkeypatch, tmp_path):
     assert options == {
         **{"updates": 2000, "learning_rate": 0.001, "kl_weight": 1.0, "free_bits": 0.0, "weight_decay": 0.0},
         **{"clip": 1.0, "evaluate_every": 100, "keep": [], "seed": 0, "device": "cpu", "word_dropout": 0.0},
-        **{"out": str(tmp_path), "resume": False},
+        **{"out": str(tmp_path), "resume": False, "objective": "elbo", "particles": 1},
     }
 
 

@@ -170,19 +170,25 @@ def test_a_note_has_the_frequency_of_its_pitch(pitch, frequency, rate):
 
 
 def test_notes_sound_when_they_are_to_and_as_long():
-    samples, rate = sound([Note(69, 0, 1), Note(57, 2, 2)], tempo=60, rate=8000), 8000
+    samples, rate = sound([Note(69, 0, 2), Note(57, 4, 4)], tempo=120, rate=8000), 8000
     assert samples.dtype == np.float32 and samples.shape == (int(4.1 * rate) + 1,)
     assert np.abs(samples).max() == 1
-    loud = [np.abs(samples[int(t * rate) : int((t + 0.2) * rate)]).max() > 0.2 for t in np.arange(0.1, 4, 0.5)]
+    loud = [np.abs(samples[int(t * rate) : int((t + 0.2) * rate)]).max() > 0.2 for t in np.arange(0.2, 4, 0.5)]
     assert loud == [True, True, False, False, True, True, True, True]
     assert strongest(samples[:rate], rate) == pytest.approx(440, abs=0.3)
     assert strongest(samples[2 * rate :], rate) == pytest.approx(220, abs=0.3)
     assert np.abs(samples[: rate // 1000]).max() < 0.1 and np.abs(samples[-rate // 1000 :]).max() < 0.1  # no click
 
 
+def test_a_note_dies_away_by_a_factor_of_e_in_three_seconds():
+    samples = sound([Note(69, 0, 5)], tempo=60, rate=8000)
+    early, late = (np.abs(samples[t * 8000 : t * 8000 + 4000]).max() for t in (1, 4))
+    assert late / early == pytest.approx(np.exp(-1), rel=0.01)
+
+
 def test_harmonics_that_the_rate_cannot_carry_are_left_out():
     """They would come back as other notes: the second harmonic of 4,186 Hz, at 12,000 samples, as 3,628 Hz."""
-    spectrum = np.abs(np.fft.rfft(sound([Note(108, 0, 1)], rate=12000)[:12000]))
+    spectrum = np.abs(np.fft.rfft(sound([Note(108, 0, 1)], rate=12000), 12000))
     assert spectrum[3600:3660].max() < 0.01 * spectrum.max()
 
 

@@ -26,7 +26,9 @@ from chapters import (
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from vrnn_tutorial import VRNN, shakespeare
+from vrnn_tutorial.corpora.chorales import VOICES, chorales
 from vrnn_tutorial.corpora.kanji import NEAR, kanji
+from vrnn_tutorial.corpora.piano_rolls import KEYS, LOWEST
 from vrnn_tutorial.corpora.wheels import SOURCES
 from vrnn_tutorial.drawing import PIECES
 
@@ -237,6 +239,7 @@ def measured():
     histories = [json.loads(path.read_text()) for path in paths]
     corpus = shakespeare()
     parts = [len(codes) for codes in (corpus.train, corpus.validation, corpus.test, corpus.last_tenth)]
+    sung = [chorales().train, chorales().validation, chorales().test]
     drawn = [kanji().train, kanji().validation, kanji().test]
     steps = [len(drawing) for part in drawn for drawing in part]
     return [
@@ -250,6 +253,10 @@ def measured():
         *(len(steps), sum(steps), sum(steps) / len(steps), max(steps)),
         sum(drawing[:, 3:].sum() for part in drawn for drawing in part),
         *(PIECES, NEAR),
+        *(number for part in sung for number in (len(part), sum(len(chorale.voices) for chorale in part))),
+        *(sum(map(len, sung)), sum(len(chorale.voices) for part in sung for chorale in part)),
+        *(n for voice in VOICES for n in (voice.lowest, voice.highest, voice.codes)),
+        *(KEYS, KEYS - 1, LOWEST),
     ]
 
 

@@ -8,16 +8,17 @@ import tomllib
 
 import pytest
 import safetensors
+import scipy.stats
 from chapters import NOTEBOOKS, PAGES, ROOT, sections
 
-from vrnn_tutorial import VRNN
+from vrnn_tutorial import VRNN, load_checkpoint
 from vrnn_tutorial.__main__ import parser
 from vrnn_tutorial.evaluation import Evaluation
 from vrnn_tutorial.files import BEST
 from vrnn_tutorial.run import LOSSES, read_records
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TEXT, SERIES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+TEXT, SERIES, OWN = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 ROWS = re.findall(r"^\| \[([^\]]+)\]\(data/checkpoints/([^)/]+)/\) \|(.*)\|$", README, flags=re.MULTILINE)
 HISTORIES = [path for part in ("*", "trials/*") for path in (ROOT / "data/checkpoints").glob(f"{part}/history.json")]
 TRIALS = re.findall(
@@ -61,6 +62,25 @@ def test_ten_lines_on_series(capsys):
     assert names["last"].validation.loss < blind - 0.5
     assert [tuple(x.shape) for x in future] == [(5, 2)] * 10
     assert "nats per time step, held out" in capsys.readouterr().out
+
+
+def test_an_emission_of_your_own(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    names = {}
+    exec(OWN, names)
+    model, loaded, x = names["model"], names["loaded"], names["series"]
+    assert type(loaded.emission_type) is names["Mine"]
+    losses = [m.eval()(x, noise=torch.zeros(30, 8, 2)).reconstruction.mean().item() for m in (model, loaded)]
+    assert losses[0] == losses[1] and losses[0] < 1.467  # what the best of all Laplaces that know nothing of x has
+    # As often as its distribution function says, at a temperature that divides log p.
+    laplace = names["Laplace"](torch.full((20_000,), 3.0), torch.zeros(20_000))
+    drawn = laplace.sample(0.5, torch.Generator().manual_seed(0))
+    assert scipy.stats.kstest(drawn, scipy.stats.laplace(3, 0.5).cdf).pvalue > 0.01
+    with pytest.raises(ValueError, match=r"Mine is not a class of this package: give yours, .* classes=\[Mine\]"):
+        load_checkpoint("mine/last.safetensors")
 
 
 def test_the_table_has_every_committed_run():

@@ -79,7 +79,7 @@ def test_what_is_expected_knows_the_past_and_nothing_else():
     "text, options, message",
     [
         ("", {}, "empty"),
-        ("caf\u00e9", {}, "'\u00e9' at position 3"),
+        ("caf\u00e9", {}, "1 of 4 characters are not ASCII: '\u00e9'"),
         ("abcd", {"characters": 2}, r"must be \(T, B, k\)"),
     ],
 )

@@ -588,6 +588,7 @@ def test_a_schedule_that_fails_later_names_the_update_and_keeps_what_was_learned
 # When something goes wrong
 
 
+@pytest.mark.filterwarnings("ignore:update")  # of its validation, if it does not stop
 def test_a_batch_that_is_not_finite_stops_training_before_the_step(tmp_path, quiet_disk):
     good, poisoned = vectors(5), vectors(5)
     poisoned[3][1, 0, 1] = 1e30

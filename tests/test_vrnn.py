@@ -445,3 +445,143 @@ def test_the_recurrence_reads_what_it_is_given_and_the_encoder_sees_x(path, char
         assert_close(kl[t], step.posterior.kl(step.prior), **tight)
         state = cell.rnn(read[t], step.z, state)
     assert_close(out.state, state, **tight)
+
+
+# Options: a standard prior, no noise, several particles
+
+
+@pytest.mark.parametrize("path", PATHS, ids=str)
+def test_a_standard_prior_is_the_same_at_every_step_and_has_no_net(path):
+    model, plain = small_model(prior="standard", **path), small_model(**path)
+    x, noise = some_x(model.cell, 4, 2), some_noise(model.cell, 4, 2)
+    assert_sequence_equals_stepping(model, 4, 2, True)
+    out = model(x, None, noise)
+    assert_close(tuple(out.prior), (torch.zeros(4, 2, 3).double(),) * 2, **exact)
+    q = Normal(out.posterior.mean, out.posterior.log_std.exp())
+    assert_close(out.kl, kl_divergence(q, Normal(0.0, 1.0)).sum(-1), **tight)
+    saved = sum(p.numel() for p in plain.parameters()) - sum(p.numel() for p in model.parameters())
+    assert saved == sum(p.numel() for p in plain.cell.prior_net.parameters()) > 0
+
+
+@pytest.mark.parametrize("path", PATHS, ids=str)
+def test_without_noise_z_is_the_priors_mean_and_nothing_is_paid_for_it(path):
+    model, plain = small_model(stochastic=False, **path), small_model(**path)
+    x = some_x(model.cell, 4, 2)
+    out, again = model(x), model(x, noise=100 * some_noise(model.cell, 4, 2))
+    assert_close(out.z, again.z, **exact)
+    assert_close(out.z, out.prior.mean, **exact)
+    assert_close(out.kl, torch.zeros(4, 2).double(), **exact)
+    state = model.zero_state(torch.zeros(2, 1).double())
+    for t in range(4):
+        step, drawn = model.cell(x[t], state), model.draw(state, prior_temperature=5.0)
+        assert_close(step.z, out.z[t], **tight)
+        assert_close(drawn.z, out.z[t], **tight)
+        assert_close(-drawn.emission.log_prob(x[t]), out.reconstruction[t], **tight)
+        assert_close(step.posterior.kl(step.prior), torch.zeros(2).double(), **exact)
+        state = model.advance(x[t], drawn.z, state)
+        assert_close(model.hidden(state), out.hidden[t], **tight)
+    out.reconstruction.sum().backward()
+    net = [module for module in model.cell.prior_net if isinstance(module, torch.nn.Linear)][-1]
+    means, deviations = net.weight.grad.split(3)
+    assert (means != 0).any(1).all() and not deviations.any()
+    assert model.cell.posterior_net is None
+    saved = sum(p.numel() for p in plain.parameters()) - sum(p.numel() for p in model.parameters())
+    assert saved == sum(p.numel() for p in plain.cell.posterior_net.parameters()) > 0
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("emission, characters", EMISSIONS)
+@pytest.mark.parametrize("path", PATHS, ids=str)
+def test_particles_are_columns_each_as_if_called_alone(path, emission, characters, batch_first):
+    model, K = small_model(emission=emission, characters=characters, batch_first=batch_first, **path), 3
+    x, noise = some_x(model.cell, 4, 2), some_noise(model.cell, 4, 2 * K)
+    turn = (lambda v: v.transpose(0, 1)) if batch_first else (lambda v: v)
+    together = model(turn(x), noise=turn(noise), particles=K)
+    for k in range(K):
+        alone = model(turn(x), noise=turn(noise[:, k::K]))
+        for name in ("reconstruction", "kl", "z", "hidden"):
+            assert_close(turn(getattr(together, name))[:, k::K], turn(getattr(alone, name)), **tight)
+        for ours, theirs in zip(tensors(together.state), tensors(alone.state), strict=True):
+            assert_close(ours[k::K], theirs, **tight)
+
+
+def test_fewer_than_one_particle_is_refused():
+    with pytest.raises(ValueError, match="particles must be at least 1, not 0"):
+        small_model()(torch.zeros(4, 2).long(), particles=0)
+
+
+# What is given beside x
+
+
+def test_a_model_is_made_of_a_cell():
+    with pytest.raises(TypeError, match=r"VRNN takes a VRNNCell, as in VRNN\(VRNNCell\(128, 64\)\), not 128"):
+        VRNN(128, 64)
+
+
+@pytest.mark.parametrize(
+    "noise, sentence",
+    [
+        (torch.zeros(3, 2, 3).double(), r"noise must be torch.float64 \(4, 2, 3\), not torch.float64 \(3, 2, 3\)"),
+        (torch.zeros(4, 1, 3).double(), r"noise must be torch.float64 \(4, 2, 3\), not torch.float64 \(4, 1, 3\)"),
+        (torch.zeros(4, 2, 3), r"noise must be torch.float64 \(4, 2, 3\), not torch.float32 \(4, 2, 3\)"),
+    ],
+    ids=["another length", "another batch", "another type"],
+)
+def test_noise_of_another_size_or_type_is_refused_and_not_broadcast(noise, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        small_model()(torch.zeros(4, 2).long(), noise=noise)
+
+
+@pytest.mark.parametrize(
+    "options, state, sentence",
+    [
+        ({}, torch.zeros(2, 5), r"state must have the shape \(2, 4\), as zero_state makes it, not \(2, 5\)"),
+        ({}, torch.zeros(1, 4), r"the shape \(2, 4\), .* not \(1, 4\)"),
+        ({}, (torch.zeros(2, 4),) * 2, r"the shape \(2, 4\), .* not \(\(2, 4\), \(2, 4\)\)"),
+        ({"rnn": "lstm"}, torch.zeros(2, 4), r"the shape \(\(2, 4\), \(2, 4\)\), .* not \(2, 4\)"),
+        (
+            {"num_layers": 2},
+            (torch.zeros(2, 4), None),
+            r"the shape \(\(2, 4\), \(2, 4\)\), .* not \(\(2, 4\), 'None'\)",
+        ),
+    ],
+    ids=["wider", "one column", "two layers", "no c", "half of it"],
+)
+def test_a_state_of_another_form_is_refused(options, state, sentence):
+    model = small_model(**options)
+    state = tuple(s if s is None else s.double() for s in state) if isinstance(state, tuple) else state.double()
+    for call in (lambda: model(torch.zeros(4, 2).long(), state), lambda: model.cell(torch.zeros(2).long(), state)):
+        with pytest.raises(ValueError, match=sentence):
+            call()
+
+
+def test_another_rnn_input_than_x_has_its_shape():
+    with pytest.raises(ValueError, match=r"rnn_input must have x's shape \(4, 2\), not \(3, 2\)"):
+        small_model()(torch.zeros(4, 2).long(), rnn_input=torch.zeros(3, 2).long())
+
+
+@pytest.mark.parametrize("own, given", [("float32", "float64"), ("float64", "float32"), ("float32", "float16")])
+def test_real_numbers_of_another_precision_are_converted(own, given):
+    model = small_model(emission="gaussian").to(getattr(torch, own))
+    x = torch.randn(4, 2, 5).to(getattr(torch, given))
+    noise = torch.zeros(4, 2, 3).to(getattr(torch, own))
+    out = model(x, noise=noise)
+    assert out.reconstruction.dtype == getattr(torch, own)
+    assert_close(out.reconstruction, model(x.to(noise.dtype), noise=noise).reconstruction, **exact)
+    assert_close(model.cell(x[0], noise=noise[0]).state, out.hidden[0])
+
+
+@pytest.mark.parametrize("as_is", [lambda a: a, lambda a: a[::-1].copy()[::-1], lambda a: a.setflags(write=False) or a])
+@pytest.mark.parametrize("emission, characters", EMISSIONS)
+def test_an_array_is_taken_for_a_tensor(emission, characters, as_is):
+    model = small_model(emission=emission, characters=characters)
+    x, noise = some_x(model.cell, 4, 2).detach(), some_noise(model.cell, 4, 2)
+    assert_close(
+        model(as_is(x.numpy().copy()), noise=noise).reconstruction, model(x, noise=noise).reconstruction, **exact
+    )
+    assert_close(model.cell(as_is(x[0].numpy().copy()), noise=noise[0]).z, model.cell(x[0], noise=noise[0]).z, **exact)
+
+
+def test_whole_numbers_are_no_vectors():
+    with pytest.raises(ValueError, match=r"x must hold real vectors of size 5, not torch.int64 \(4, 2, 5\)"):
+        small_model(emission="gaussian")(torch.zeros(4, 2, 5).long())

@@ -8,7 +8,7 @@ each weight's gradient is one matrix product after it.
 import torch
 from torch import Tensor
 
-from .cell import VRNNCell
+from .cell import VRNNCell, values_are_there
 from .gaussian import LARGEST_LOG_STD, LEAST_POSTERIOR_LOG_STD, posterior_from_raw
 
 
@@ -20,7 +20,7 @@ def why_not_by_hand(cell: VRNNCell) -> str | None:
         return "autocast chooses the precision of each operation, and it is one"
     if torch._C._are_functorch_transforms_active():
         return "torch.func transforms what autograd has recorded"
-    if torch.compiler.is_compiling():
+    if not values_are_there():
         return "a compiler reads single operations"
     return None
 
@@ -94,20 +94,22 @@ class _GatedPath(torch.autograd.Function):
             n_h[t] = from_h[:, 2 * H :]
             torch.tanh(torch.addcmul(from_x[:, 2 * H :], ru[:, :H], n_h[t]), out=n)
             torch.lerp(n, h, ru[:, H:], out=path[t + 1])
-        ctx.save_for_backward(*inputs, std, z, z_features, gates, n_h, path)
+        ctx.save_for_backward(*inputs, raw, std, z, z_features, gates, n_h, path)
         # A copy, since what is returned must not share memory with what is kept.
         return path[1:].clone(), raw, z.clone(), z_features.clone()
 
     # Torch's own signature is (ctx, *grad_outputs), which cannot say that these are four.
     @staticmethod
     def backward(ctx, d_hidden, d_raw, d_z, d_z_features):  # pyright: ignore[reportIncompatibleMethodOverride]
-        *inputs, std, z, z_features, gates, n_h, path = ctx.saved_tensors
+        *inputs, raw, std, z, z_features, gates, n_h, path = ctx.saved_tensors
         if torch.is_grad_enabled():
-            # This gradient is to be differentiated in its turn, and what is written below cannot be.
-            wanted = [needed and given is not None for needed, given in zip(ctx.needs_input_grad, inputs, strict=True)]
+            # This gradient is to be differentiated in its turn, and what is written below cannot be. Each input is seen
+            # through a view of its own, since one may have been computed from others: h, by the same weights.
+            seen = [None if given is None else given.view_as(given) for given in inputs]
+            wanted = [needed and given is not None for needed, given in zip(ctx.needs_input_grad, seen, strict=True)]
             found = torch.autograd.grad(
-                _steps(*inputs),
-                [given for given, want in zip(inputs, wanted, strict=True) if want],
+                _steps(*seen),
+                tuple(given for given, want in zip(seen, wanted, strict=True) if given is not None and want),
                 (d_hidden, d_raw, d_z, d_z_features),
                 create_graph=True,
                 allow_unused=True,
@@ -128,8 +130,9 @@ class _GatedPath(torch.autograd.Function):
         W_i_nru = torch.cat([W_i[2 * H :], W_i[: 2 * H]])
         elu_slope = z_features.clamp(max=0) + 1
         # At its bounds the log deviation does not move.
-        least, most = std.new_tensor([LEAST_POSTERIOR_LOG_STD, LARGEST_LOG_STD]).exp()
-        moves = torch.where((std > least) & (std < most), std * noise, 0.0)
+        raw_log_std = raw[..., z.shape[-1] :]
+        inside = (raw_log_std > LEAST_POSTERIOR_LOG_STD) & (raw_log_std < LARGEST_LOG_STD)
+        moves = torch.where(inside, std * noise, 0.0)
         to_raw = torch.stack([torch.ones_like(std), moves], 2)
         d_raw = d_raw.unflatten(-1, (2, -1)).clone()
         d_phi, d_noise = torch.empty_like(z_features), torch.empty_like(z)

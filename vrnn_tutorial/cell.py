@@ -12,6 +12,7 @@ nets make a step, each named after the distribution or the state that it compute
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -99,7 +100,8 @@ class InputFeatures(nn.Module):
         x may be a NumPy array; real numbers of another precision are converted. Raises ValueError for other axes, and
         for an axis without an entry.
         """
-        x = torch.as_tensor(x)
+        # An array may be read-only, or run backwards.
+        x = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
         axes = (*leading, *(["k"] * (self.characters > 1) if self.takes_codes else ["D"]))
         if x.dim() != len(axes) or x.numel() == 0:
             raise ValueError(f"x must be ({', '.join(axes)}), none of them 0, but its shape is {tuple(x.shape)}.")
@@ -129,6 +131,35 @@ PARTS = (
     *("forward", "prior", "posterior", "posterior_from_features", "emission", "emission_from_features", "rnn"),
     *("rnn_from_features", "upper_layers", "remember", "hidden", "look", "state_of", "layer_states", "layer_hidden"),
 )
+
+
+def start_from(state: State | None, zeros: State) -> State:
+    """The state, or zeros if there is none. Raises ValueError for a state of other parts or sizes than these have."""
+    if state is None:
+        return zeros
+    if form_of(state) != form_of(zeros):
+        raise ValueError(f"state must have the shape {form_of(zeros)}, as zero_state makes it, not {form_of(state)}.")
+    return state
+
+
+def form_of(state):
+    """The shape of a tensor; of what holds several the form of each, as a tuple."""
+    if isinstance(state, Tensor):
+        return tuple(state.shape)
+    return tuple(map(form_of, state)) if isinstance(state, tuple | list) else repr(state)
+
+
+def structure(module: nn.Module) -> tuple:
+    """What a module consists of, but for the numbers in its weights: of each part its class, settings and weights."""
+    return tuple(
+        (
+            name,
+            type(part),
+            tuple(getattr(part, setting) for setting in getattr(part, "__constants__", ())),
+            tuple(weight for weight, values in part._parameters.items() if values is not None),
+        )
+        for name, part in module.named_modules()
+    )
 
 
 class VRNNCell(nn.Module):
@@ -163,7 +194,7 @@ class VRNNCell(nn.Module):
         self.emission_net = net(seen + H, H, self.emission_type.size(c.input_size), c.depth)
         inputs = [E + H, *[H] * (c.num_layers - 1)]
         self.rnn_cells = nn.ModuleList(RNN_CELLS[c.rnn](size, H) for size in inputs)
-        self.made_as = repr(self)
+        self.made_of = structure(self)
 
     def forward(
         self,
@@ -180,8 +211,7 @@ class VRNNCell(nn.Module):
         z_t comes from the posterior through the reparameterization trick. Gradients flow from step to step.
         """
         x = self.phi_x.read(x, "B")
-        if state is None:
-            state = self.zero_state(next(self.parameters()).new_empty(len(x), 0))
+        state = start_from(state, self.zero_state(next(self.parameters()).new_empty(x.shape[0], 0)))
         features, h = self.phi_x(x), self.look(state)
         prior = self.prior(h)
         # A part of a subclass's own is asked as it is; those here are given what is computed already.
@@ -266,9 +296,10 @@ class VRNNCell(nn.Module):
 
     def zero_state(self, like: Tensor) -> State:
         """The state before the first step, zeros, for the batch of `like` (B, ...), with its type and device."""
-        zeros = like.new_zeros(len(like), self.hidden_size)
+        # shape[0] and not len, which would be a fixed number in an exported program.
+        zeros = like.new_zeros(like.shape[0], self.hidden_size)
         layer = (zeros, zeros) if self.rnn_type == "lstm" else zeros
-        return self.state_of((layer,) * self.num_layers, like.new_zeros(len(like), self.emission_type.memory_size))
+        return self.state_of((layer,) * self.num_layers, like.new_zeros(like.shape[0], self.emission_type.memory_size))
 
     def hidden(self, state: State) -> Tensor:
         """h (B, H) of the top layer, which the nets read; and behind it the memory, if the emission keeps one."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cell import InputFeatures, emit, net
+from .cell import InputFeatures, emit, net, start_from
 from .configuration import CharRNNConfiguration, made_of
 from .emissions import Distribution
 from .lengths import check_lengths, real_steps
@@ -79,7 +79,7 @@ class CharRNN(nn.Module):
             steps = real_steps(lengths, len(x))
         x, heard = without_padding(x, steps, self.phi_x), without_padding(heard, steps, self.phi_x)
         features = self.phi_x(heard)
-        state = self.zero_state(features[0]) if state is None else state
+        state = start_from(state, self.zero_state(features[0]))
         recurrent, memory = self._split(state)
         hidden, after = self._recur(features, recurrent, lengths)
         before = torch.cat([self._top(recurrent)[None], hidden[:-1]])

@@ -1,7 +1,7 @@
 """Checkpoints: safetensors and a configuration, written whole or not at all, and never unpickled (chapter 4)."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,12 @@ KNOWN: dict[str, Any] = {made.__name__: made for made in (VRNN, CharRNN, VAE, VR
 WEIGHTS = "model."
 
 
-def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Iterable[type] = ()) -> Model:
+def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Sequence[type] = ()) -> Model:
     """The model of that class name and `model.configuration`, with fresh weights; `cell` names a VRNN's.
 
     classes: models, cells and emissions from outside this package. Raises UnknownClass, a ValueError, for a name that
     is neither in it nor among them.
     """
-    classes = list(classes)
-    if not all(isinstance(found, type) for found in classes):
-        raise ValueError(f"classes are to be given themselves, not instances of them: {classes}.")
     known = KNOWN | {found.__name__: found for found in classes}
     for wanted in (name, cell):
         if wanted not in known:
@@ -86,6 +83,9 @@ def uncompiled(module: Any) -> Any:
 
 def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Model, dict[str, Tensor], dict]:
     """The model, the other tensors and the facts of a checkpoint. Arguments and errors are load_checkpoint's."""
+    classes = classes if isinstance(classes, type) else list(classes)
+    if isinstance(classes, type) or not all(isinstance(found, type) for found in classes):
+        raise ValueError(f"classes must be a list of classes, as in classes=[Mine], not {classes!r}.")
     metadata, weights, others = read_parts(path)
     try:
         name, configuration = metadata["model"], json.loads(metadata["configuration"])

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -42,10 +43,7 @@ class RecurrentConfiguration:
         emission = emission_of(self.emission, self.characters)
         object.__setattr__(self, "emission_type", emission)
         object.__setattr__(self, "characters", emission.characters)
-        sizes = {f.name: getattr(self, f.name) for f in fields(self) if f.type is int}
-        if min(sizes.values()) < 1 or not 0 <= self.dropout < 1:
-            said = {**sizes, "dropout": self.dropout}
-            raise ValueError(f"sizes, layers and depth must be at least 1 and 0 <= dropout < 1: {said}.")
+        _check_sizes(self, dropout=self.dropout)
         if self.rnn not in ("gru", "lstm", "rnn"):
             raise ValueError(f"rnn must be one of gru, lstm, rnn, not {self.rnn!r}.")
 
@@ -96,13 +94,28 @@ class VAEConfiguration:
 
     def __post_init__(self):
         emission = emission_of(self.emission)
+        _check_sizes(self)
         if emission.takes_codes:
             raise ValueError("a VAE's emission is bernoulli or gaussian: its x is a vector, not a code.")
+        if emission.memory_size or emission.reads_context:
+            raise ValueError(f"a VAE has no past: {type(emission).__name__} reads more than its z.")
         object.__setattr__(self, "emission_type", emission.bind(self.input_size, self.latent_size, 0, self.hidden_size))
 
     def as_dict(self) -> dict:
         """The arguments as JSON; the constructor takes them back."""
         return _arguments(self)
+
+
+def _check_sizes(configuration: RecurrentConfiguration | VAEConfiguration, dropout: float = 0.0) -> None:
+    sizes = {f.name: getattr(configuration, f.name) for f in fields(configuration) if f.type is int}
+    for name, size in sizes.items():
+        try:
+            object.__setattr__(configuration, name, operator.index(size))  # NumPy's integers are no JSON
+        except TypeError:
+            raise ValueError(f"{name} must be a whole number, not {size!r}.") from None
+    if min(sizes.values()) < 1 or not 0 <= dropout < 1:
+        said = {**sizes, "dropout": dropout}
+        raise ValueError(f"sizes, layers and depth must be at least 1 and 0 <= dropout < 1: {said}.")
 
 
 def _arguments(configuration: RecurrentConfiguration | VAEConfiguration) -> dict:
@@ -116,13 +129,19 @@ def made_of(
     """Gives a constructor `__init__(self, c)` the arguments of a dataclass, of which c is an instance."""
 
     def decorate(init: Callable[[S, C], None]) -> Callable[Concatenate[S, P], None]:
+        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        signature = inspect.Signature([own, *inspect.signature(configuration).parameters.values()])
+
         @functools.wraps(init)
         def constructor(self: S, *args: P.args, **options: P.kwargs) -> None:
+            try:
+                signature.bind(self, *args, **options)
+            except TypeError as error:
+                raise TypeError(f"{type(self).__name__}: {error}.") from None
             init(self, configuration(*args, **options))
 
-        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
         said: Any = constructor
-        said.__signature__ = inspect.Signature([own, *inspect.signature(configuration).parameters.values()])
+        said.__signature__ = signature
         return constructor
 
     return decorate

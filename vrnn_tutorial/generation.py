@@ -74,7 +74,7 @@ def sample(
             raise ValueError(f"streams, primes and states must be equally many, at least 1, not {sorted(counts)}.")
         (B,) = counts or {1}
         state = model.zero_state(weight.new_empty(B, 0)) if state is None else state
-        if prime is not None and len(prime):
+        if prime is not None and any(map(len, [prime] if isinstance(prime, Tensor) else prime)):
             x, lengths = _side_by_side(model, prime, B)
             x = x.to(weight.device)
             state = model.read(x, state, lengths, prior_temperature, generator)

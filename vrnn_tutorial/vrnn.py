@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .by_hand import gated_path, why_not_by_hand
-from .cell import InputFeatures, State, VRNNCell, values_are_there
+from .cell import InputFeatures, State, VRNNCell, start_from, structure, values_are_there
 from .emissions import Distribution, Emission
 from .gaussian import DiagonalGaussian, posterior_from_raw, standard_normal
 from .lengths import check_lengths, real_steps
@@ -110,8 +110,8 @@ class VRNN(nn.Module):
 
         Raises:
             ValueError: for an x of the wrong type, axes, size or values, or of no steps; noise of another type or size;
-                lengths of another type or size, or beyond T; fewer than one particle; and by_hand=True where it does
-                not serve.
+                a state of other parts or sizes; lengths of another type or size, or beyond T; fewer than one particle;
+                and by_hand=True where it does not serve.
         """
         x, heard, steps = self._read(x, rnn_input, lengths)
         if particles < 1:
@@ -125,16 +125,17 @@ class VRNN(nn.Module):
             noise = noise.transpose(0, 1) if self.batch_first else noise
             if noise.shape != shape or noise.dtype != weight.dtype:
                 raise ValueError(f"noise must be {weight.dtype} {shape}, not {noise.dtype} {tuple(noise.shape)}.")
-        if state is None:
-            state = self.zero_state(weight.new_empty(columns, 0))
+        zeros = self.zero_state(weight.new_empty(columns, 0))
         if steps is not None:
             steps = steps.repeat_interleave(particles, 1)
+            noise = noise.masked_fill(~steps[..., None], 0.0)
         changed = what_changed(self.cell)
         why_not = changed or why_not_by_hand(self.cell) or (resample and "what resamples looks at each step")
         if by_hand and why_not:
             raise ValueError(f"by_hand=True: {why_not}.")
         if changed:
-            return self._step_by_step(x, heard, noise, state, steps, particles, resample)
+            return self._step_by_step(x, heard, noise, zeros if state is None else state, steps, particles, resample)
+        state = start_from(state, zeros)
         by_hand = not why_not and by_hand is not False
         return self._hoisted(x, heard, noise, state, steps, particles, resample, by_hand)
 
@@ -198,7 +199,7 @@ class VRNN(nn.Module):
         axis, columns = 1 - self.batch_axis, []
         same, x, heard = heard is x, x.repeat_interleave(particles, 1), heard.repeat_interleave(particles, 1)
         for t, (x_t, heard_t, noise_t) in enumerate(zip(x, heard, noise, strict=True)):
-            step = self.cell(x_t, state, noise_t, None, None if same else heard_t)
+            step = self.cell(x_t, state, noise_t, **({} if same else {"rnn_input": heard_t}))
             state = step.state if steps is None else where(steps[t], step.state, state)
             loss = -step.emission.log_prob(x_t)
             if resample is not None:
@@ -307,9 +308,10 @@ def without_padding(x: Tensor, steps: Tensor | None, phi_x: InputFeatures) -> Te
     if steps is None:
         phi_x.check(x)
         return x
-    real = x[steps] if values_are_there() else x.flatten(0, 1)
-    phi_x.check(real)
-    return torch.where(steps.view(*steps.shape, *[1] * (x.dim() - 2)), x, real[0] if len(real) else 0)
+    phi_x.check(x[steps] if values_are_there() else x)
+    longest = x[0].index_select(0, steps.sum(0).argmax(0, keepdim=True))
+    there = steps.view(*steps.shape, *[1] * (x.dim() - 2))
+    return torch.where(there, x, torch.where(there.any(), longest, 0))
 
 
 def where(chosen: Tensor, state, other):
@@ -340,9 +342,10 @@ def what_changed(cell: VRNNCell) -> str | None:
     """In what a cell is not a VRNNCell as it was made, so that it has to be called step by step; None: in nothing."""
     if own := cell.own_parts():
         return f"the cell has a {own[0]} of its own"
-    if repr(cell) != cell.made_as:
+    if structure(cell) != cell.made_of:
         return "a part of the cell was exchanged"
-    if any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in cell.modules()):
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any("forward" in vars(part) or any(getattr(part, hook) for hook in hooks) for part in cell.modules()):
         return "a part of the cell has a hook, or a forward of its own"
     return None
 
@@ -388,7 +391,8 @@ def open_path(
 def _gru(gates_x: Tensor, gates_h: Tensor, h: Tensor) -> Tensor:
     (r_x, u_x, n_x), (r_h, u_h, n_h) = gates_x.chunk(3, -1), gates_h.chunk(3, -1)
     candidate = torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
-    return torch.lerp(candidate, h, torch.sigmoid(u_x + u_h))
+    # Under autocast the gates are of less precision than h.
+    return torch.lerp(candidate.to(h.dtype), h, torch.sigmoid(u_x + u_h).to(h.dtype))
 
 
 def _lstm(gates_x: Tensor, gates_h: Tensor, layer: tuple) -> tuple:

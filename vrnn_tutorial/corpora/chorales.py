@@ -126,7 +126,7 @@ def roll_of(pitches: Tensor) -> Tensor:
 
 def _build(archive: zipfile.ZipFile, source: dict) -> bytes:
     scores, melodies = {}, {}
-    for member in sorted(archive.namelist()):
+    for member in archive.namelist():
         if named := re.fullmatch(source["members"], member):
             score = _score(archive.read(member))
             if len(score.findall("part")) == len(VOICES):

@@ -110,9 +110,9 @@ class _Unpickler(pickle.Unpickler):
     """
 
     def find_class(self, module: str, name: str) -> _Recorded:
-        asked = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
-        if asked not in _DESCRIPTIONS:
-            raise _Refused(f"asks for {module}.{name}, of which piano rolls have no need: nothing was called")
+        asked = f"{module}.{name}"
+        if asked.replace("numpy._core.", "numpy.core.") not in _DESCRIPTIONS:
+            raise _Refused(f"asks for {asked!r}, of which piano rolls have no need: nothing was called")
         return _Recorded(name)
 
 
@@ -133,11 +133,12 @@ def _plain(value: Any) -> Any:
 
 
 def _array(content: Any, dtype: _Recorded, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    code, byte_order = dtype.arguments[0], dtype.state[1]
-    if code[0] not in "iu":
-        raise TypeError(f"{code} are no whole numbers")
+    described = np.dtype(dtype.state[1] + dtype.arguments[0])
+    if described.kind not in "iu":  # one of objects would take what the file says for their addresses
+        raise _Refused(f"has an array of type {str(described)!r}, where only whole numbers are notes")
     if isinstance(content, _Recorded):  # before protocol 3 there were no bytes
         content = content.arguments[0] if content.arguments else b""
     if isinstance(content, str):
         content = content.encode("latin1")
-    return np.ndarray(shape, np.dtype(byte_order + code), content, order=order)
+    # Of no content NumPy would make an array of whatever lies in memory.
+    return np.ndarray(shape, described, memoryview(content), order=order)

@@ -73,7 +73,7 @@ def emission_of(given: str | dict | Emission, characters: int = 1, classes: Iter
     characters: of a named emission of codes. classes: emissions from outside this package, for `describe`'s dicts.
     Raises ValueError for an unknown name, more than one character of vectors, and an instance that cannot be described.
     """
-    if isinstance(given, dict):
+    if isinstance(given, dict) and "name" in given:
         options = dict(given)
         known = CLASSES | {found.__name__: found for found in classes}
         name = options.pop("name")

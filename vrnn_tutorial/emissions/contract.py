@@ -15,7 +15,9 @@ class Distribution(Protocol):
         ...
 
     def sample(self, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-        """x, drawn from p(x)^(1 / temperature), renormalised; at 0 the most likely x. No gradient.
+        """x, drawn after raising each softmax, coin and Gaussian to the power 1 / temperature, renormalised.
+
+        That divides logits and multiplies variances; at 0 each gives its likeliest value. No gradient.
 
         Ours take `uniforms=`, too, in place of a generator: numbers in (0, 1), which the inverse of the distribution
         function turns into x, so that another program can draw the same. Their shape is x's, unless a class says so.
