@@ -92,6 +92,7 @@ def test_a_validation_that_is_not_finite_is_told_and_is_never_the_best(tmp_path,
     assert [sentence.split(":")[0] for sentence in sentences] == [f"update {n}" for n in (0, 1, 3, 4)]
     assert "the loss on validation is not finite (reconstruction 2.0, KL inf), and these weights cannot" in sentences[1]
     assert {each.filename for each in told} == {runs.__file__}  # where the records are iterated over
+    assert (tmp_path / "best.safetensors").exists()
     assert weights(tmp_path / "best.safetensors") == weights(tmp_path / "update-2.safetensors")
     entries = finite((tmp_path / "history.json").read_text())["validation"]
     assert [entry["loss"] for entry in entries] == [None, None, 3.0, None, None, 4.0]

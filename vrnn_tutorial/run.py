@@ -69,10 +69,11 @@ class Run:
             "gradient_norm": [],
             "validation": [],
         }
-        goes_on = out is not None and _holds_run(out)
-        if goes_on and not resume:
-            raise FileExistsError(f"{out} holds a run already; resume it, or choose another folder.")
-        parts = self._read(out) if goes_on and out is not None else None
+        parts = None
+        if out is not None and _holds_run(out):
+            if not resume:
+                raise FileExistsError(f"{out} holds a run already; resume it, or choose another folder.")
+            parts = self._read(out)
         if is_dataclass(settings["corpus"]):
             self.check_data(settings["corpus"])
         if parts is not None:

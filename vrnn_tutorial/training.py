@@ -76,10 +76,10 @@ def train(
         keep: updates after which the weights are kept in a checkpoint of their own.
         out: a folder for `history.json`, `last.safetensors`, `best.safetensors` (by validation) and what is to be kept.
             All are written whole or not at all, when validation is taken, and when the loop ends or is left.
-        resume: go on with the run in `out`, if there is one. It may have another learning rate from there on; all else
-            must be as it was: KL weight and free bits in the updates done, and the data, of which a hash is kept (of a
-            corpus that is none of `batches` and `text`, of its first batch). With a corpus of these, the losses are the
-            very ones that it would have had.
+        resume: go on with the run in `out`, if there is one, whose weights the model is given at the call. It may have
+            another learning rate from there on; all else must be as it was: KL weight and free bits in the updates
+            done, and the data, of which a hash is kept (of a corpus that is none of `batches` and `text`, of its first
+            batch). With a corpus of these, the losses are the very ones that it would have had.
         seed: of noise, dropouts, validation and samples.
         device: to which the model is moved.
         progress: whether to show a bar.
