@@ -104,7 +104,10 @@ def encode(text: str, vocabulary: str = ASCII, *, to_ascii: bool = False) -> Ten
     ligatures taken apart. Raises ValueError for an empty text, a vocabulary that has a character twice, and characters
     of the text that are not in the vocabulary, with how often each is there.
     """
-    return _codes(_respelt(text) if to_ascii else text, vocabulary).long()
+    try:
+        return _codes(_respelt(text) if to_ascii else text, vocabulary).long()
+    except _Foreign as error:
+        raise ValueError(str(error)) from None
 
 
 def decode(codes: Tensor, vocabulary: str = ASCII) -> str:
