@@ -229,6 +229,8 @@ class TestChapter4(Pictures):
         notebook.until(lambda: begun < self.reach(notebook) < reach, "a longer curve")
         notebook.page.get_by_role("button", name="Interrupt the kernel").click()
         expect(run.locator(STDERR)).to_contain_text("KeyboardInterrupt")
+        # What is asked of a kernel before it has answered for the interrupted cell is thrown away with it.
+        expect(run.locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\d+\]"))
         for cell in cells:
             notebook.run(cell)
         assert list(map(self.printed, cells)) == whole
