@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import exact, tight
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -12,8 +13,6 @@ from torch.testing import assert_close
 
 from vrnn_tutorial.vae import VAE
 
-exact = {"rtol": 0, "atol": 0}
-tight = {"rtol": 1e-10, "atol": 1e-10}
 EMISSIONS = ["bernoulli", "gaussian"]
 
 
