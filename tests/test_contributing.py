@@ -1,13 +1,15 @@
 """CONTRIBUTING.md: its floor plan has every room of the module, in an order against which nothing is imported."""
 
 import ast
+import json
 import re
 
 import pytest
+import seconds
 from chapters import ROOT
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-PLAN = re.findall(r"\n\| `(\w+(?:\.py|/))` \|[^|]+\|([^|]+)\|", TEXT.split("|---|---|---|")[1])
+PLAN = re.findall(r"\n\| `(\w+(?:\.py|/))` \|[^|]+\|([^|]+)\|", TEXT.split("|---|---|---|---|")[1])
 ROOMS = [re.sub(r"/|\.py", "", room) for room, _ in PLAN]
 PACKAGE = ROOT / "vrnn_tutorial"
 
@@ -46,3 +48,10 @@ def test_the_tests_that_it_names_are_there():
     named = re.findall(r"`(test_\w+\.py)`", TEXT)
     assert len(named) > len(PLAN) and [name for name in named if not (ROOT / "tests" / name).exists()] == []
     assert [room for room, tests in PLAN if "`test_" not in tests] == []
+
+
+def test_the_seconds_are_those_that_were_measured():
+    measured = json.loads(seconds.SECONDS.read_text())
+    assert sorted(measured) == seconds.files(), "make seconds measures them, or tests/seconds.py the missing one"
+    assert set(measured.values()) <= set(seconds.STEPS)
+    assert seconds.told(TEXT, measured) == TEXT

@@ -308,6 +308,7 @@ def test_set_up_happens_once(checkout):
         ("test", r"-m pytest .*\btests notebooks --nbval .*--nbval-sanitize-with tests/sanitize\.cfg"),
         ("test-all", r"-m pytest .* -o python_files=test_\*\.py weekly\.py tests notebooks --nbval .*"),
         ("lab", r"-m jupyterlab --ServerApp\.ip=127\.0\.0\.1 .*/notebooks"),
+        ("seconds", r"tests/seconds\.py tests notebooks --nbval .*--nbval-sanitize-with tests/sanitize\.cfg"),
         ("mutants", r"tests/mutants/run\.py"),
         ("notebooks", r"tests/store\.py notebooks/01_vae\.ipynb notebooks/solutions/01_vae\.ipynb"),
         ("records", r"tests/records\.py"),
