@@ -1,12 +1,18 @@
 """CONTRIBUTING.md: its floor plan has every room of the module, in an order against which nothing is imported."""
 
 import ast
+import dataclasses
+import importlib
+import inspect
 import json
+import pkgutil
 import re
 
 import pytest
 import seconds
 from chapters import ROOT
+
+import vrnn_tutorial
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PLAN = re.findall(r"\n\| `(\w+(?:\.py|/))` \|[^|]+\|([^|]+)\|", TEXT.split("|---|---|---|---|")[1])
@@ -55,3 +61,41 @@ def test_the_seconds_are_those_that_were_measured():
     assert sorted(measured) == seconds.files(), "make seconds measures them, or tests/seconds.py the missing one"
     assert set(measured.values()) <= set(seconds.STEPS)
     assert seconds.told(TEXT, measured) == TEXT
+
+
+def with_many_arguments():
+    """Public functions, methods and constructors of five arguments or more: docstring and arguments, by name."""
+    found = {}
+    for room in pkgutil.walk_packages(vrnn_tutorial.__path__, "vrnn_tutorial."):
+        if room.name.endswith("__main__"):
+            continue
+        for name, value in vars(importlib.import_module(room.name)).items():
+            if getattr(value, "__module__", None) != room.name or name.startswith("_"):
+                continue
+            if inspect.isclass(value):
+                made = "__init__" in vars(value) and not dataclasses.is_dataclass(value)
+                members = {name: value} if made else {}
+                members |= {f"{name}.{m}": f for m, f in vars(value).items() if inspect.isfunction(f) and m[0] != "_"}
+            else:
+                members = {name: value} if inspect.isfunction(value) else {}
+            for label, member in members.items():
+                arguments = [argument for argument in inspect.signature(member).parameters if argument != "self"]
+                if len(arguments) >= 5:
+                    found[f"{room.name.removeprefix('vrnn_tutorial.')}.{label}"] = member.__doc__ or "", arguments
+    return found
+
+
+MANY = with_many_arguments()
+
+
+@pytest.mark.parametrize("name", sorted(MANY))
+def test_what_takes_many_arguments_lists_them(name):
+    docstring, arguments = MANY[name]
+    listed = re.search(r"\n +Args:\n(.+?)(?=\n\n|\n +(?:Returns|Raises):|\Z)", docstring, re.DOTALL)
+    assert listed, "there is no Args:"
+    names = re.findall(r"^ +((?:\w+, )*\w+):", listed[1], re.MULTILINE)
+    assert sorted(", ".join(names).split(", ")) == sorted(arguments)
+
+
+def test_the_models_and_the_loop_are_among_them():
+    assert {"cell.VRNNCell", "char_rnn.CharRNN", "vae.VAE", "vrnn.VRNN.forward", "training.train"} <= set(MANY)

@@ -22,9 +22,19 @@ def open_path(
 ):
     """What recurs, one step after the other, for every kind and number of layers.
 
-    layers: their states, which stay what they are behind a sequence's end. memory: (T + 1, B, M), whose share in
-    x_posterior (T, B, .) is there already. choose: makes of each step the layers' states from which to go on. Returns
-    hidden (T, B, H), the posterior's parameters (T, B, 2Z), z (T, B, Z), phi_z(z) (T, B, H) and the layers' states.
+    Args:
+        cell: whose path it is.
+        x_posterior: (T, B, .), the share of x, and of the memory, in the first layer of the posterior.
+        x_rnn: (T, B, .), the share of what is heard in the gates.
+        noise: (T, B, Z), standard normal.
+        layers: their states, which stay what they are behind a sequence's end.
+        mask: (T, B, H), what dropout leaves of h; None for all of it.
+        memory: (T + 1, B, M), if the emission keeps one.
+        steps: (T, B), which there are; None for all.
+        choose: makes of each step the layers' states from which to go on.
+
+    Returns:
+        hidden (T, B, H), the posterior's parameters (T, B, 2Z), z (T, B, Z), phi_z(z) (T, B, H), the layers' states.
     """
     weights, columns = cell.first_weights(), []
     posterior_h, rnn_z, rnn_h = (w.t() for w in (weights.posterior_h, weights.rnn_z, weights.rnn_h))
