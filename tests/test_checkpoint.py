@@ -224,6 +224,22 @@ class OwnVRNN(VRNN):
         return out._replace(kl=2 * out.kl)
 
 
+class LouderVRNN(VRNN):
+    """A subclass with an argument more, which it puts into its configuration."""
+
+    def __init__(self, *args, gain: float = 1.0, **options):
+        super().__init__(*args, **options)
+        self.gain = gain
+
+    @property
+    def configuration(self):
+        return {**super().configuration, "gain": self.gain}
+
+    def forward(self, x, *args, **options):
+        out = super().forward(x, *args, **options)
+        return out._replace(kl=self.gain * out.kl)
+
+
 class OwnCharRNN(CharRNN):
     def emission(self, h):
         return super().emission(-h)
@@ -238,6 +254,11 @@ OWN = {
     "emission, in two scalers": (vrnn(emission=Scaled(Scaled(Laplace(0.3), 1.0, 2.0), 3.0, 4.0)), [Laplace]),
     "cell": (VRNN(TimidCell(**SIZES, latent_size=2, factor=0.25)), [TimidCell]),
     "VRNN": (OwnVRNN(VRNNCell(**SIZES, latent_size=2), batch_first=True), [OwnVRNN]),
+    "VRNN, an argument": (LouderVRNN(VRNNCell(**SIZES, latent_size=2), batch_first=True, gain=3.0), [LouderVRNN]),
+    "VRNN and cell, an argument each": (
+        LouderVRNN(TimidCell(**SIZES, latent_size=2, factor=0.25), gain=3.0),
+        [LouderVRNN, TimidCell],
+    ),
     "CharRNN": (OwnCharRNN(**SIZES, characters=2), [OwnCharRNN]),
     "VRNN, cell and emission": (
         OwnVRNN(TimidCell(**SIZES, latent_size=2, factor=0.25, emission=Laplace(0.3))),

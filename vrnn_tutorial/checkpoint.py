@@ -1,5 +1,6 @@
 """Checkpoints: safetensors and a configuration, written whole or not at all, and never unpickled (chapter 4)."""
 
+import inspect
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -45,8 +46,9 @@ def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: 
         )
     if not issubclass(known[name], VRNN):
         return known[name](**options)
-    batch_first = options.pop("batch_first", False)
-    return known[name](known[cell](**options), batch_first=batch_first)
+    of_cell = {*inspect.signature(VRNNCell).parameters, *inspect.signature(known[cell]).parameters}
+    own = {argument: options.pop(argument) for argument in options.keys() - of_cell}
+    return known[name](known[cell](**options), **own)
 
 
 def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None = None, **about) -> None:
