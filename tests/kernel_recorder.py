@@ -8,6 +8,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from recorder import quoted, record
 
 from vrnn_tutorial import widgets
+from vrnn_tutorial.widgets import pictures as room
 
 MIME = "application/vnd.vrnn-tutorial.record+json"
 figures: list[list[str]] = []  # the records of what the running cell has drawn
@@ -17,7 +18,7 @@ pictures: dict[bytes, list[str]] = {}  # of what a widget shows, the record
 
 def install() -> None:
     """From now on each cell has an output more: the records of its figures, and the numbers of its widgets."""
-    print_figure, png, update = FigureCanvasBase.print_figure, widgets._png, widgets.Chart.update
+    print_figure, png, update = FigureCanvasBase.print_figure, room.png, widgets.Chart.update
 
     def printing(canvas, *args, **kwargs):
         result = print_figure(canvas, *args, **kwargs)
@@ -40,7 +41,7 @@ def install() -> None:
 
         kind.__init__ = building
 
-    FigureCanvasBase.print_figure, widgets._png, widgets.Chart.update = printing, picturing, updating
+    FigureCanvasBase.print_figure, room.png, widgets.Chart.update = printing, picturing, updating
     for kind in (widgets.Picture, widgets.LiveText, widgets.Chart):
         made_by(kind, kind.__init__)
     published = 0
@@ -74,7 +75,7 @@ def wanted(plain: str | dict[str, str], values: dict) -> list[str]:
     names = get_ipython().user_ns | values
     if isinstance(plain, dict):
         return [f"{title}: {''.join(eval(stream, names))}" for title, stream in plain.items()]
-    return pictures[widgets._png(eval(plain, names))]
+    return pictures[room.png(eval(plain, names))]
 
 
 def others(controls: dict) -> Iterator[tuple[str, object]]:

@@ -404,7 +404,7 @@ def test_controls_are_shown_in_the_order_in_which_they_are_given():
 
 def test_a_chart_follows_its_loop_twice_a_second_at_most(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(widgets.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(widgets.pictures.time, "monotonic", lambda: clock[0])
     chart, shown = widgets.Chart(draw_grey), []
     for moment, grey in ((100.0, 0.2), (100.4, 0.4), (100.5, 0.6), (100.9, 0.8), (101.1, 0.4)):
         clock[0] = moment

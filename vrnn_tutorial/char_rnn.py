@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cell import InputFeatures, emit, net, start_from
+from .cell import emit, start_from
 from .configuration import CharRNNConfiguration, made_of
 from .emissions import Distribution
+from .inputs import InputFeatures, net, without_padding
 from .lengths import check_lengths, real_steps
 from .models import Drawn, sample_of
-from .vrnn import without_padding
 
 RNN_LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 
