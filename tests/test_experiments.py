@@ -193,11 +193,26 @@ def test_two_runs_that_are_done_at_once_are_both_recorded(tmp_path, fox):
     assert (tmp_path / latent.RESULTS).read_text().splitlines()[1] == '"run-00": {"bounds": {}},'
 
 
-def test_what_is_committed_is_what_the_command_leaves():
-    """No run would be made again, and of the weights those are there that it keeps."""
-    kept = {f"{run.name}.safetensors" for run in latent.runs() if run.keeps_weights}
-    assert set(latent.results()) == {run.name for run in latent.runs()} | set(latent.EARLIER)
+def test_what_is_committed_came_from_these_commands():
+    """What a run with another command left would not be made again; and no weights lie there but those of its runs."""
+    results, made = latent.results(), {run.name: run for run in latent.runs() if run.name in latent.results()}
+    assert set(results) == {*made, *latent.EARLIER}
+    for name, run in made.items():
+        assert results[name]["command"] == f"python -m vrnn_tutorial train {' '.join(run.arguments)}"
+    kept = {f"{name}.safetensors" for name, run in made.items() if run.keeps_weights}
     assert {path.name for path in (latent.ROOT / latent.FOLDER).glob("*.safetensors")} == kept
+
+
+def test_the_list_has_the_runs_that_are_missing(fox, monkeypatch, capsys):
+    first, *others = latent.runs()
+    for run in others[1:]:
+        latent.record(run.name, {})
+    monkeypatch.setattr("sys.argv", ["latent.py", "--list"])
+    latent.main()
+    *listed, last = capsys.readouterr().out.splitlines()
+    assert [line.split("train ")[1] for line in listed] == [" ".join(run.arguments) for run in (first, others[0])]
+    minutes = (first.seconds + others[0].seconds) / 60
+    assert last == f"2 of {len(latent.runs())} runs are missing: {minutes:.0f} minutes of one core to train"
 
 
 @pytest.mark.parametrize("k", [1, 2])

@@ -1,7 +1,7 @@
 """The runs of chapter 6, each a call of `python -m vrnn_tutorial train`, then one of `evaluate`, then its bounds.
 
     python data/experiments/latent.py           make what is missing, two runs at a time
-    python data/experiments/latent.py --list    print each run's command and what it costs, and make nothing
+    python data/experiments/latent.py --list    print what is missing, each run's command and what it costs
 
 A run lives in data/checkpoints/latent/NAME. Stopped at any moment, by Ctrl-C or worse, it goes on where it was when the
 script is called again. It is done when data/experiments/latent.json has its name. There stand its figures, its command,
@@ -24,7 +24,6 @@ along a cosine. What differs:
     k2-...  two characters per step, hidden 128, z 32, nets of two layers, 3,000 updates: the VRNN, three controls, the
             same cures; and VRNN and control with nets of one layer
     k4-...  four characters per step, likewise
-
 
 CONTROLS adds, with three seeds each: the VRNN with chained characters; without noise; trained by IWAE and by FIVO, on
 16 sequences per update with 4 particles each, and by the ELBO on those 16; free bits for four characters; annealing
@@ -250,13 +249,15 @@ def per_character(nats: Tensor) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--list", action="store_true", help="print the runs and make nothing")
+    parser.add_argument("--list", action="store_true", help="print the runs that are missing, and make nothing")
     parser.add_argument("-j", type=int, default=2, metavar="N", help="runs at a time (default: 2)")
     options = parser.parse_args()
     if options.list:
-        for run in runs():
+        missing = [run for run in runs() if run.name not in results()]
+        for run in missing:
             print(f"{run.seconds:4.0f} s  python -m vrnn_tutorial train {' '.join(run.arguments)}")
-        print(f"{len(runs())} runs, {sum(run.seconds for run in runs()) / 60:.0f} minutes of one core to train")
+        minutes = sum(run.seconds for run in missing) / 60
+        print(f"{len(missing)} of {len(runs())} runs are missing: {minutes:.0f} minutes of one core to train")
         return
     with ThreadPoolExecutor(options.j) as pool:
         list(pool.map(make, runs()))
