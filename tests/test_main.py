@@ -143,9 +143,10 @@ def test_the_defaults_are_the_source_articles(monkeypatch, tmp_path):
 
 RUNS = {
     "a VRNN on streams": (
-        "--hidden 4 --latent 3 --embedding 5 --layers 2 --rnn lstm --characters 2 --depth 2 --dropout 0.25 --batching"
-        " streams --batch 3 --length 7 --learning-rate 0.02 --cosine --weight-decay 0.125 --clip 0.5 --kl-weight 0.75"
-        " --anneal 9 --free-bits 0.5 --word-dropout 0.3 --evaluate-every 4 --keep 1 3 --seed 5 --updates 4 --threads 3",
+        "--hidden 4 --latent 3 --embedding 5 --layers 2 --rnn lstm --characters 2 --depth 2 --dropout 0.25"
+        " --batching streams --batch 3 --length 7 --learning-rate 0.02 --cosine --warmup 3 --weight-decay 0.125"
+        " --clip 0.5 --kl-weight 0.75 --anneal 9 --free-bits 0.5 --word-dropout 0.3 --evaluate-every 4 --keep 1 3"
+        " --seed 5 --updates 4 --threads 3",
         {
             "model": "VRNN",
             "configuration": {
@@ -154,7 +155,7 @@ RUNS = {
                 **{"batch_first": False, "prior": "conditional", "stochastic": True},
             },
             "corpus": "ContiguousStreams(codes=810 long, batch_size=3, length=7, characters=2, validation=45 long)",
-            "learning_rate": "Cosine(peak=0.02, updates=4, warmup=100)",
+            "learning_rate": "Cosine(peak=0.02, updates=4, warmup=3)",
             "kl_weight": "Ramp(start=0.0, stop=0.75, updates=9)",
             **{"free_bits": 0.5, "weight_decay": 0.125, "clip": 0.5, "evaluate_every": 4, "seed": 5},
             "word_dropout": 0.3,

@@ -125,7 +125,8 @@ def parser() -> argparse.ArgumentParser:
     add("--batch", type=int, default=64, help="sequences per update")
     add("--length", type=int, default=300, help="time steps per sequence and update")
     add("--learning-rate", type=float, default=0.001, help="of Adam; its peak, with --cosine")
-    add("--cosine", action="store_true", help="raise the learning rate over 100 updates, then lower it to 0")
+    add("--cosine", action="store_true", help="raise the learning rate over --warmup updates, then lower it to 0")
+    add("--warmup", type=int, default=100, metavar="N", help="updates that --cosine takes to raise it")
     add("--weight-decay", type=float, default=0.0, help="decoupled weight decay")
     add("--clip", type=float, default=1.0, help="largest norm of the gradient")
     add(
@@ -234,7 +235,7 @@ def run_train(options) -> None:
         out=options.out,
         resume=options.resume,
         seed=options.seed,
-        learning_rate=Cosine(peak, options.updates) if options.cosine else peak,
+        learning_rate=Cosine(peak, options.updates, options.warmup) if options.cosine else peak,
         kl_weight=Ramp(0.0, weight, options.anneal) if options.anneal else weight,
         free_bits=options.free_bits,
         objective=options.objective,
