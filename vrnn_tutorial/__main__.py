@@ -128,6 +128,8 @@ def parser() -> argparse.ArgumentParser:
     add("--cosine", action="store_true", help="raise the learning rate over 100 updates, then lower it to 0")
     add("--weight-decay", type=float, default=0.0, help="decoupled weight decay")
     add("--clip", type=float, default=1.0, help="largest norm of the gradient")
+    add("--ema-decay", type=float, default=0.0, help="of an average of the weights, which is validated and kept")
+    add("--bfloat16", action="store_true", help="compute the losses under autocast to bfloat16; weights stay float32")
     add(
         "--objective",
         choices=["elbo", "iwae", "fivo"],
@@ -242,6 +244,8 @@ def run_train(options) -> None:
         word_dropout=options.word_dropout,
         weight_decay=options.weight_decay,
         clip=options.clip,
+        ema_decay=options.ema_decay,
+        bfloat16=options.bfloat16,
         evaluate_every=options.evaluate_every,
         keep=options.keep,
         device=options.device,
