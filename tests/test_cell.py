@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from vrnn_tutorial.cell import VRNNCell, net
+from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.emissions import GaussianDistribution as Gaussian
+from vrnn_tutorial.inputs import net
 
 exact = {"rtol": 0, "atol": 0}
 tight = {"rtol": 1e-10, "atol": 1e-10}

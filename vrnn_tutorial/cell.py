@@ -9,10 +9,8 @@ nets make a step, each named after the distribution or the state that it compute
     rnn         x_t, z_t, h_{t-1} -> h_t     the recurrence
 """
 
-from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +19,7 @@ from torch.func import functional_call
 from .configuration import CellConfiguration, made_of
 from .emissions import Distribution, Emission
 from .gaussian import DiagonalGaussian, from_raw, posterior_from_raw, single
+from .inputs import InputFeatures, net
 
 RNN_CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell, "rnn": nn.RNNCell}
 
@@ -49,82 +48,8 @@ class FirstWeights(NamedTuple):
     posterior_bias: Tensor  # (.,)
     rnn_x: Tensor  # (gates H, E)
     rnn_z: Tensor  # (gates H, H)
-    rnn_h: Tensor  # (gates H, H)
     rnn_bias: Tensor  # (gates H,), beside phi_x(x) and phi_z(z)
     rnn_h_bias: Tensor  # (gates H,), beside h
-
-
-def net(inputs: int, width: int, outputs: int, depth: int) -> nn.Sequential:
-    """`depth` linear layers with ELU between them; the inner ones are `width` wide."""
-    sizes = [inputs, *[width] * (depth - 1), outputs]
-    layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ELU())]
-    return nn.Sequential(*layers[:-1])
-
-
-class InputFeatures(nn.Module):
-    """phi_x: what the nets see of x_t. Codes are embedded, vectors go through a linear layer; then linear and ELU.
-
-    x: int64 codes (...), or (..., k) for k characters per step, whose embeddings are joined; or real vectors (..., D).
-    Returns features (..., E). Raises ValueError for an x of the wrong type or size, and for values that the emission
-    does not know.
-    """
-
-    def __init__(self, input_size: int, embedding_size: int, emission: Emission, depth: int):
-        super().__init__()
-        self.input_size, self.embedding_size = input_size, embedding_size
-        self.characters, self.takes_codes = emission.characters, emission.takes_codes
-        # In a tuple, since an emission that has weights of its own is a part of the model and not of this one.
-        self._emission = (emission,)
-        self.embedding = (
-            nn.Embedding(input_size, embedding_size)
-            if self.takes_codes
-            else nn.Linear(emission.reads(input_size), embedding_size)
-        )
-        self.net = nn.Sequential(net(self.characters * embedding_size, embedding_size, embedding_size, depth), nn.ELU())
-
-    @property
-    def emission_type(self) -> Emission:
-        return self._emission[0]
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
-        return self.features(x)
-
-    def features(self, x: Tensor) -> Tensor:
-        """phi_x of an x that has been checked."""
-        features = self.embedding(x if self.takes_codes else self.emission_type.inputs(x))
-        return self.net(features if self.characters == 1 else features.flatten(-2))
-
-    def read(self, x, *leading: str) -> Tensor:
-        """x as a tensor of the type that the nets read, its axes checked: these, and k or D behind them.
-
-        x may be a NumPy array; real numbers of another precision are converted. Raises ValueError for other axes, and
-        for an axis without an entry.
-        """
-        # An array may be read-only, or run backwards.
-        x = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
-        axes = (*leading, *(["k"] * (self.characters > 1) if self.takes_codes else ["D"]))
-        if x.dim() != len(axes) or x.numel() == 0:
-            raise ValueError(f"x must be ({', '.join(axes)}), none of them 0, but its shape is {tuple(x.shape)}.")
-        return x.to(self.embedding.weight.dtype) if x.is_floating_point() and not self.takes_codes else x
-
-    def check(self, x: Tensor) -> None:
-        """Raises ValueError unless x (..., k) or (..., D) has the type, the size and values of this model's."""
-        if not self.takes_codes:
-            if not x.is_floating_point() or x.shape[-1] != self.input_size:
-                raise ValueError(f"x must hold real vectors of size {self.input_size}, not {x.dtype} {tuple(x.shape)}.")
-        elif x.dtype != torch.int64:
-            raise ValueError(f"x must hold int64 codes, not {x.dtype}.")
-        elif self.characters > 1 and x.shape[-1] != self.characters:
-            raise ValueError(f"x must end in an axis of {self.characters} characters; its shape is {tuple(x.shape)}.")
-        if values_are_there():
-            self.emission_type.check(x, self.input_size)
-
-
-def values_are_there() -> bool:
-    """Whether numbers may be looked at: not while a program is made of the operations, to be run on others."""
-    tracing = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    return not (tracing or torch._C._are_functorch_transforms_active())
 
 
 #: The methods by which a step is made.
@@ -272,7 +197,7 @@ class VRNNCell(nn.Module):
             assert isinstance(first, nn.Linear)
             posterior = [*first.weight.tensor_split([E, E + H], 1), first.bias]
         of_x, of_h, of_memory, bias = posterior
-        return FirstWeights(of_x, of_h, of_memory, bias, rnn_x, rnn_z, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh)
+        return FirstWeights(of_x, of_h, of_memory, bias, rnn_x, rnn_z, rnn.bias_ih, rnn.bias_hh)
 
     def rnn(self, x: Tensor, z: Tensor, state: State) -> State:
         """The state after x_t and z_t: the recurrence, Chung equation 7."""
@@ -348,6 +273,18 @@ def layer_step(cell: nn.Module, x: Tensor, state: Tensor | tuple, hidden: Tensor
     if hidden is cell.weight_hh:
         return cell(x, state)
     return functional_call(cell, {"weight_hh": hidden}, (x, state))
+
+
+def what_changed(cell: VRNNCell) -> str | None:
+    """In what a cell is not a VRNNCell as it was made, so that it has to be called step by step; None: in nothing."""
+    if own := cell.own_parts():
+        return f"the cell has a {own[0]} of its own"
+    if structure(cell) != cell.made_of:
+        return "a part of the cell was exchanged"
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any("forward" in vars(part) or any(getattr(part, hook) for hook in hooks) for part in cell.modules()):
+        return "a part of the cell has a hook, or a forward of its own"
+    return None
 
 
 def emit(emission_net: nn.Module, context: Tensor, emission: Emission) -> Any:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .gaussian import DiagonalGaussian, standard_normal
+from .inputs import without_padding
 from .text import ASCII, encode
-from .vrnn import VRNN, without_padding
+from .vrnn import VRNN
 
 
 class Trace(NamedTuple):

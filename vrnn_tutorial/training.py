@@ -73,7 +73,7 @@ def train(
         particles: K of these two.
         weight_decay: decoupled from the gradient (arXiv 1711.05101).
         clip: largest norm of the gradient; infinity for any.
-        ema_decay: what the moving average of the weights keeps of itself at an update. The average is what is validated,
+        ema_decay: what the moving average of the weights keeps of itself at an update. The average is validated,
             sampled, kept and saved as the best; the model has the weights themselves. 0 averages nothing.
         bfloat16: whether the losses are computed under autocast to bfloat16, twice as fast where a processor has such
             products. Weights, gradients, moments and validation stay as precise as they were.

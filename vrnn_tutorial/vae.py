@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .cell import net, values_are_there
 from .configuration import VAEConfiguration, made_of
 from .emissions import Distribution
 from .gaussian import DiagonalGaussian, posterior_from_raw
+from .inputs import net, values_are_there
 
 
 class VAEOutput(NamedTuple):
