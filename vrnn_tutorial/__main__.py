@@ -109,6 +109,8 @@ def parser() -> argparse.ArgumentParser:
     add("--characters", type=int, default=cell.characters, help="characters per time step")
     add("--depth", type=int, default=cell.depth, help="linear layers in each net")
     add("--dropout", type=float, default=cell.dropout, help="share of h hidden from the nets in training")
+    add("--locked-dropout", action="store_true", help="hide the same share in all steps of a sequence")
+    add("--weight-dropout", type=float, default=cell.weight_dropout, help="share of the weights from h to h left out")
     add(
         "--prior",
         choices=["conditional", "standard"],
@@ -219,6 +221,8 @@ def run_train(options) -> None:
         emission=emission(options.characters, corpus.vocabulary if options.vocabulary == "own" else None),
         depth=options.depth,
         dropout=options.dropout,
+        locked_dropout=options.locked_dropout,
+        weight_dropout=options.weight_dropout,
     )
     if options.model == "vrnn":
         of_z: dict[str, Any] = dict(latent_size=options.latent, prior=options.prior, stochastic=not options.no_noise)
