@@ -232,7 +232,7 @@ class VRNNCell(nn.Module):
 
     def hidden_weights(self) -> list[Tensor]:
         """Each layer's weights from h to h (gates H, H); in training, weight dropout makes a part of them zero."""
-        weights = [cell.weight_hh for cell in self.rnn_cells]
+        weights = [cell.get_parameter("weight_hh") for cell in self.rnn_cells]
         if self.training and self.weight_dropout:
             return [F.dropout(weight, self.weight_dropout) for weight in weights]
         return weights

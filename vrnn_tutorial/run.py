@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ class Run:
         return any(entry["update"] == self.update for entry in self.history["validation"])
 
     @property
-    def averaged(self):
+    def averaged(self) -> Any:
         """The model with the average of its weights, if there is one; else with its weights."""
         return self.model if self._average is None else self._average.module
 

@@ -137,8 +137,7 @@ class VRNN(nn.Module):
             raise ValueError(f"by_hand=True: {why_not}.")
         if changed and self.training and (self.cell.locked_dropout or self.cell.weight_dropout):
             raise ValueError(
-                f"{changed}: it is called step by step, where no mask is kept; train it without "
-                "locked_dropout and weight_dropout."
+                f"{changed}: called step by step, it keeps no mask; train it without locked_dropout and weight_dropout."
             )
         if changed:
             return self._step_by_step(x, heard, noise, zeros if state is None else state, steps, particles, resample)
