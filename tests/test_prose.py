@@ -10,7 +10,6 @@ import pytest
 from chapters import CODE, FORMULA, NOTEBOOKS, PAGES, ROOT, prose
 from spellchecker import SpellChecker
 
-
 WORDS = (Path(__file__).parent / "words.txt").read_text(encoding="utf-8").split()
 
 
@@ -34,7 +33,7 @@ def misspelt(text):
 
 
 def test_our_own_words_are_words_each_once_and_in_order():
-    assert WORDS == sorted(set(WORDS)) and [word for word in WORDS if not word.isalpha()] == []
+    assert sorted(set(WORDS)) == WORDS and [word for word in WORDS if not word.isalpha()] == []
 
 
 def test_a_misspelt_word_is_found():
