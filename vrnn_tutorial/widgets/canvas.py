@@ -40,9 +40,14 @@ class Canvas(Surface):
 
 
 class Pad(Surface):
-    """A picture to point at, also with the arrow keys. value: a point (x, y) of a plane that lies over its box.
+    """A picture to point at, also with the arrow keys.
 
-    limits: x at the box's left and right edges, y at its bottom and top. `pictures.pad` takes both from a figure.
+    Args:
+        picture: as PNG.
+        box: the part of it that can be pointed at: left, top, right, bottom, as shares of width and height.
+        limits: x at the box's left and right edges, y at its bottom and top; `pictures.pad` takes both from a figure.
+        value: the point (x, y) of that plane.
+        label: what stands beside it.
     """
 
     value = traitlets.Tuple(traitlets.Float(), traitlets.Float()).tag(sync=True)
