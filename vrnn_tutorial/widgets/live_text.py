@@ -16,7 +16,11 @@ from .controls import Controlled, choice, shown
 DEBOUNCE = 0.15  # seconds for which a control must rest before a stream starts
 FRAME = 1 / 20  # seconds from one frame of a stream to the next
 PACES = {"at once": 0, "to read along": 30, "slowly": 10}  # characters a second
-GRID = {"grid_template_columns": "repeat(auto-fill, minmax(min(25em, 100%), 1fr))", "grid_gap": "0 1em", "width": "100%"}
+GRID = {
+    "grid_template_columns": "repeat(auto-fill, minmax(min(25em, 100%), 1fr))",
+    "grid_gap": "0 1em",
+    "width": "100%",
+}
 PRE = (
     "min-height:32em;margin:0;padding:.4em;border:1px solid #8888;white-space:pre-wrap;overflow-wrap:anywhere;"
     "word-break:normal;line-height:1.35"

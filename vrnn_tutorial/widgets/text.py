@@ -113,17 +113,17 @@ def generation(
     def column(title):
         def stream(prime, temperature, prior_temperature, seed, **chosen):
             return text_of(
-                chosen[title], prime, temperature, prior_temperature, seed, length, chosen[f"{title} path"], known
+                chosen[title], prime, temperature, prior_temperature, seed, length, chosen[f"{title}_path"], known
             )
 
         return stream
 
-    over = {title: (title, f"{title} path") for title in checkpoints}
+    over = {title: (title, f"{title}_path") for title in checkpoints}
     controls = {}
     for title, each in checkpoints.items():
         controls[title] = choice(each | {OWN: OWN}, next(iter(each.values())), title)
-        controls[f"{title} path"] = text_box("", "path of " + OWN)
-        controls[f"{title} path"].continuous_update = False  # half a path is an error
+        controls[f"{title}_path"] = text_box("", "path of " + OWN)
+        controls[f"{title}_path"].continuous_update = False  # half a path is an error
     live = LiveText(
         {title: column(title) for title in checkpoints},
         over,
