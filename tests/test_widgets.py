@@ -513,6 +513,9 @@ def test_control_codes_of_a_model_are_shown_as_pictures():
 def walked():
     torch.manual_seed(0)
     cell = VRNNCell(emission=Categorical(2), embedding_size=8, hidden_size=8, latent_size=4)
+    with torch.no_grad():
+        for weight in (*cell.emission_net.parameters(), *cell.phi_z.parameters()):
+            weight.mul_(3)  # a z that tells
     codes = torch.randint(97, 123, (20, 2), generator=torch.Generator().manual_seed(0))
     return VRNN(cell), torch.eye(4)[:2], codes
 

@@ -14,7 +14,8 @@ SIGNS = str.maketrans(" \n", "·¶")
 def quadruple_map(names: list[str], places: Tensor, room: tuple[float, float] = (0.042, 0.04)) -> Figure:
     """Labels in a plane, the first ones first, and none on top of another.
 
-    places: (N, 2); the origin lies within the picture, too. room: of a label, in shares of the plane's width and height.
+    places: (N, 2); the origin, too, lies within the picture.
+    room: of a label, in shares of the plane's width and height.
     """
     low, high = places.amin(0).clamp(max=0), places.amax(0).clamp(min=0)
     low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
@@ -24,6 +25,8 @@ def quadruple_map(names: list[str], places: Tensor, room: tuple[float, float] = 
     for name, place in zip(names, places):
         if all(((place - other).abs() >= space).any() for other in shown):
             shown.append(place)
-            ax.text(*place.tolist(), name.translate(SIGNS), ha="center", va="center", fontsize=8, color=INK)
+            ax.text(
+                float(place[0]), float(place[1]), name.translate(SIGNS), ha="center", va="center", fontsize=8, color=INK
+            )
     ax.set(xlabel="first direction, prior's deviations", ylabel="second direction, prior's deviations")
     return figure

@@ -17,7 +17,7 @@ DEBOUNCE = 0.15  # seconds for which a control must rest before a stream starts
 FRAME = 1 / 20  # seconds from one frame of a stream to the next
 PACES = {"at once": 0, "to read along": 30, "slowly": 10}  # characters a second
 GRID = {
-    "grid_template_columns": "repeat(auto-fill, minmax(min(25em, 100%), 1fr))",
+    "grid_template_columns": "repeat(auto-fill, minmax(min(20em, 100%), 1fr))",
     "grid_gap": "0 1em",
     "width": "100%",
 }
@@ -30,7 +30,8 @@ MARK = '<mark style="color:inherit;background:#ffb00055">{}</mark>'
 STATUS = """<style>
 .live-text .gone, .live-text .busy {{ display: none }}
 .live-text.jupyter-widgets-disconnected .gone {{ display: inline }}
-.live-text.jupyter-widgets-disconnected .now {{ display: none }}
+.live-text.jupyter-widgets-disconnected .now, .live-text.jupyter-widgets-disconnected::before,
+    .live-text .jupyter-widgets-disconnected::before {{ display: none }}
 .jp-NotebookPanel:has(.jp-Notebook-ExecutionIndicator[data-status=busy])
     .live-text:not(.jupyter-widgets-disconnected) .resting ~ .busy {{ display: inline }}
 </style><small><span class="now {0}">{1}</span
@@ -97,7 +98,7 @@ class LiveText(Controlled):
             ipywidgets.GridBox(columns, layout=side_by_side),
         ]
         for control in (*controls.values(), self.pace):
-            control.layout.width = "auto"
+            control.set_trait("layout", {"width": "auto"})
         self.add_class("live-text")
         nothing = dict.fromkeys(self.streams, Written(""))
         self._before = nothing

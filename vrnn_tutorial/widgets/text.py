@@ -1,6 +1,5 @@
 """The slider of chapter 5: what models write, side by side."""
 
-import itertools
 import math
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from ..char_rnn import CharRNN
 from ..checkpoint import load_checkpoint
-from ..emissions.codes import ChainedDistribution
+from ..emissions.codes import ASCII, CategoricalDistribution, ChainedDistribution
 from ..generation import sample
 from ..models import SequenceModel
 from ..text import decode, encode, respell
@@ -27,7 +26,7 @@ Model = Path | str | VRNN | CharRNN
 def fitted(prime: str, model: SequenceModel) -> str:
     r"""The prime as the model can read it: respelt, `\n` a newline, filled up in front to whole steps by newlines."""
     emission = model.emission_type
-    prime = respell(prime.replace(r"\n", "\n"), emission.vocabulary)
+    prime = respell(prime.replace(r"\n", "\n"), emission.vocabulary or ASCII)
     return prime.rjust(math.ceil(len(prime) / emission.characters) * emission.characters, "\n")
 
 
@@ -63,9 +62,8 @@ def write(
         step = next(steps)
         text = (text + decode(step.x.view(-1), emission.vocabulary))[:length]
         if temperature:
-            softmaxes = step.emission
-            if isinstance(softmaxes, ChainedDistribution):
-                softmaxes = softmaxes.given(step.x)
+            softmaxes = step.emission.given(step.x) if isinstance(step.emission, ChainedDistribution) else step.emission
+            assert isinstance(softmaxes, CategoricalDistribution)
             nats += entropy(softmaxes.logits, temperature).sum().item()
         share = share_known(words(text), known) if known else math.nan
         found = "" if math.isnan(share) else f"known words {share:.0%} · "
@@ -133,11 +131,11 @@ def generation(
         seed=slider(0, 20, 0, 1, "seed"),
         **controls,
     )
-    for chooser, box in itertools.starmap(lambda *names: map(controls.get, names), over.values()):
+    for title in checkpoints:
 
-        def only_where_used(_=None, chooser=chooser, box=box):
+        def only_where_used(_=None, chooser=controls[title], box=controls[f"{title}_path"]):
             box.layout.display = "" if chooser.value == OWN else "none"
 
-        chooser.observe(only_where_used, names="value")
+        controls[title].observe(only_where_used, names="value")
         only_where_used()
     return live

@@ -6,6 +6,7 @@ import ipywidgets
 import torch
 from torch import Tensor
 
+from ..emissions.codes import ASCII
 from ..plots import BLUE, quadruple_map
 from ..plots.quadruples import SIGNS
 from ..text import decode, encode, visible
@@ -24,7 +25,8 @@ class Plane:
 
     def __init__(self, model: VRNN, directions: Tensor, prime: str):
         self.model, self.directions = model, directions[:2].to(next(model.parameters()))
-        x = encode(prime, model.emission_type.vocabulary).view(-1, 1, model.emission_type.characters)
+        self.vocabulary = model.emission_type.vocabulary or ASCII
+        x = encode(prime, self.vocabulary).view(-1, 1, model.emission_type.characters)
         with torch.no_grad():
             self.h = model(x, generator=torch.Generator().manual_seed(0)).hidden[-1]  # (1, H)
             self.prior = model.cell.prior(self.h)
@@ -68,12 +70,12 @@ def walk(
     codes: (N, k), steps that label the map where the posterior puts them after the prime, the commonest first. Beside
     it stands what the decoder says there; what streams is what `generate` gives for `shift`, the way to the point.
     """
-    plane, vocabulary = Plane(model, directions, prime), model.emission_type.vocabulary
+    plane = Plane(model, directions, prime)
 
     def stream(x, y, seed):
         return write(model, prime, temperature, length=length, seed=seed, shift=plane.shift(x, y))
 
-    figure = quadruple_map([decode(each, vocabulary) for each in codes], plane.where(codes))
+    figure = quadruple_map([decode(each, plane.vocabulary) for each in codes], plane.where(codes))
     (left, right), (low, high) = figure.axes[0].get_xlim(), figure.axes[0].get_ylim()
     point = pad(figure, (0.0, 0.0), "point at where z is to lean")
     x = slider(round(left, 2), round(right, 2), 0.0, 0.01, "first direction")
@@ -91,7 +93,7 @@ def walk(
     def slid(_=None):
         if not pointing:
             point.value = x.value, y.value
-        said.value = bars(plane.softmaxes(x.value, y.value), vocabulary)
+        said.value = bars(plane.softmaxes(x.value, y.value), plane.vocabulary)
 
     point.observe(pointed, names="value")
     for control in (x, y):
