@@ -44,7 +44,7 @@ class Pad(Surface):
 
     Args:
         picture: as PNG.
-        box: the part of it that can be pointed at: left, top, right, bottom, as shares of width and height.
+        box: the part that answers, as in every Surface.
         limits: x at the box's left and right edges, y at its bottom and top; `pictures.pad` takes both from a figure.
         value: the point (x, y) of that plane.
         label: what stands beside it.
