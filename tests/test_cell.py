@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import EMISSIONS, RNNS, exact, some_state, some_x, tight
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -12,32 +13,10 @@ from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.emissions import GaussianDistribution as Gaussian
 from vrnn_tutorial.inputs import net
 
-exact = {"rtol": 0, "atol": 0}
-tight = {"rtol": 1e-10, "atol": 1e-10}
-RNNS = ["gru", "lstm", "rnn"]
-EMISSIONS = [("categorical", 1), ("categorical", 3), ("bernoulli", 1), ("gaussian", 1)]
-
 
 def small_cell(seed: int = 0, **options) -> VRNNCell:
     torch.manual_seed(seed)
     return VRNNCell(5, 4, 3, embedding_size=6, **options).double()
-
-
-def some_x(cell: VRNNCell, *shape: int):
-    """Random input with the given leading axes."""
-    if not cell.phi_x.takes_codes:
-        x = torch.randn(*shape, cell.phi_x.input_size).double()
-        return x if cell.configuration["emission"] == "gaussian" else (x > 0).double()
-    return torch.randint(cell.phi_x.input_size, shape if cell.characters == 1 else (*shape, cell.characters))
-
-
-def some_state(cell: VRNNCell, batch: int):
-    def layer():
-        h = torch.randn(batch, cell.hidden_size).double()
-        return (torch.tanh(h), 3 * h) if cell.rnn_type == "lstm" else torch.tanh(h)
-
-    layers = tuple(layer() for _ in range(cell.num_layers))
-    return layers[0] if cell.num_layers == 1 else layers
 
 
 def top_h(cell: VRNNCell, state):

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from helpers import EMISSIONS, OTHER_AXES, RNNS, exact, some_x, tight
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
@@ -18,22 +19,10 @@ from vrnn_tutorial.generation import generate
 from vrnn_tutorial.training import train
 from vrnn_tutorial.vrnn import VRNN
 
-exact = {"rtol": 0, "atol": 0}
-tight = {"rtol": 1e-10, "atol": 1e-10}
-RNNS = ["gru", "lstm", "rnn"]
-EMISSIONS = [("categorical", 1), ("categorical", 3), ("bernoulli", 1), ("gaussian", 1)]
-
 
 def small_model(codes: int = 5, **options) -> CharRNN:
     torch.manual_seed(0)
     return CharRNN(codes, 4, embedding_size=6, **options).double()
-
-
-def some_x(model: CharRNN, *shape: int):
-    if not model.phi_x.takes_codes:
-        x = torch.randn(*shape, model.phi_x.input_size).double()
-        return x if model.configuration["emission"] == "gaussian" else (x > 0).double()
-    return torch.randint(model.phi_x.input_size, shape if model.characters == 1 else (*shape, model.characters))
 
 
 def some_state(model: CharRNN, batch: int):
@@ -196,19 +185,7 @@ def test_an_x_of_the_wrong_type_or_shape_is_refused(x, sentence):
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize(
-    "options, shape, axes",
-    [
-        ({}, (), "T, B"),
-        ({}, (3,), "T, B"),
-        ({}, (3, 3, 3), "T, B"),
-        ({"characters": 3}, (3, 3), "T, B, k"),
-        ({"characters": 3}, (3, 3, 3, 3), "T, B, k"),
-        ({"emission": "gaussian"}, (5, 5), "T, B, D"),
-        ({"emission": "bernoulli"}, (5, 5, 5, 5), "T, B, D"),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options, shape, axes", OTHER_AXES, ids=str)
 def test_an_x_of_other_axes_is_refused_not_broadcast(options, shape, axes, batch_first):
     """Even where every size would fit."""
     model = small_model(batch_first=batch_first, **options)

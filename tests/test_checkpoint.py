@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from helpers import Malicious
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -426,16 +427,6 @@ def test_a_damaged_header_gives_a_model_or_a_value_error(tmp_path_factory, posit
             len(bits(p)) == len(bits(q))
             for p, q in zip(model.parameters(), MODELS["CharRNN"].parameters(), strict=True)
         )
-
-
-class Malicious:
-    """An object that makes a file when it is unpickled."""
-
-    def __init__(self, victim: Path):
-        self.victim = victim
-
-    def __reduce__(self):
-        return Path.touch, (self.victim,)
 
 
 @pytest.mark.parametrize("how", ["torch.save", "torch.save, the old format", "pickle"])

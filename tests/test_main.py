@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from helpers import Malicious
+from runs import contents, history, weights
 
 from vrnn_tutorial import VAE, VRNN, VRNNCell, evaluate, generate, load_checkpoint, shakespeare
 from vrnn_tutorial import __main__ as command_line
@@ -29,11 +31,7 @@ COMMANDS = ["data", "train", "evaluate", "generate", "benchmark", "figures"]
 GREEK = "\u03bc\u1fc6\u03bd\u03b9\u03bd \u1f04\u03b5\u03b9\u03b4\u03b5 \u03b8\u03b5\u03ac"
 TINY = ["--hidden", "4", "--latent", "3", "--embedding", "5", "--batch", "2", "--length", "8", "--updates", "2"]
 
-
-@pytest.fixture(autouse=True)
-def quiet_disk(monkeypatch):
-    """fsync guards against a loss of power, which no test here brings about, and waits for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+pytestmark = pytest.mark.usefixtures("quiet_disk")
 
 
 @pytest.fixture
@@ -59,18 +57,6 @@ def checkpoint(tmp_path_factory) -> Path:
 
 def run(*arguments) -> int:
     return main([str(argument) for argument in arguments])
-
-
-def history(folder: Path) -> dict:
-    return json.loads((folder / "history.json").read_text())
-
-
-def weights(path: Path) -> list[bytes]:
-    return [parameter.detach().numpy().tobytes() for parameter in load_checkpoint(path).parameters()]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def complaint(capsys) -> str:
@@ -539,16 +525,6 @@ def test_without_network_and_corpus(command, tmp_path, capsys, monkeypatch):
     assert fetching == "fetching no-such-plays==1.0 with pip"
     assert told.startswith("error: pip could not fetch no-such-plays==1.0") and "a network" in told and "--text" in told
     assert contents(tmp_path) == before
-
-
-class Malicious:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, victim: Path):
-        self.victim = victim
-
-    def __reduce__(self):
-        return Path.touch, (self.victim,)
 
 
 def damage(kind: str, path: Path, victim: Path) -> str:

@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from helpers import EMISSIONS, OTHER_AXES, RNNS, exact, some_state, some_x, tight
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
@@ -16,10 +17,6 @@ from torch.testing import assert_close
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.vrnn import VRNN, Output
 
-exact = {"rtol": 0, "atol": 0}
-tight = {"rtol": 1e-10, "atol": 1e-10}
-RNNS = ["gru", "lstm", "rnn"]
-EMISSIONS = [("categorical", 1), ("categorical", 3), ("bernoulli", 1), ("gaussian", 1)]
 #: One of each path through time: the GRU with its gradient by hand, and the open loop.
 PATHS = [{"rnn": "gru"}, {"rnn": "gru", "depth": 2}, {"rnn": "lstm", "num_layers": 2}, {"rnn": "rnn", "num_layers": 3}]
 
@@ -27,27 +24,6 @@ PATHS = [{"rnn": "gru"}, {"rnn": "gru", "depth": 2}, {"rnn": "lstm", "num_layers
 def small_model(codes: int = 5, batch_first: bool = False, **options) -> VRNN:
     torch.manual_seed(0)
     return VRNN(VRNNCell(codes, 4, 3, embedding_size=6, **options), batch_first).double()
-
-
-def some_x(cell: VRNNCell, *shape: int):
-    """Random input with the given leading axes; vectors can carry gradients."""
-    if not cell.phi_x.takes_codes:
-        x = torch.randn(*shape, cell.phi_x.input_size).double()
-        return (x if cell.configuration["emission"] == "gaussian" else 0.1 + 0.8 * (x > 0).double()).requires_grad_()
-    return torch.randint(cell.phi_x.input_size, shape if cell.characters == 1 else (*shape, cell.characters))
-
-
-def some_state(cell: VRNNCell, batch: int):
-    def layer():
-        h = torch.randn(batch, cell.hidden_size).double()
-        return (
-            (torch.tanh(h).requires_grad_(), (3 * h).requires_grad_())
-            if cell.rnn_type == "lstm"
-            else torch.tanh(h).requires_grad_()
-        )
-
-    layers = tuple(layer() for _ in range(cell.num_layers))
-    return layers[0] if cell.num_layers == 1 else layers
 
 
 def some_noise(cell: VRNNCell, *shape: int):
@@ -402,19 +378,7 @@ def test_vectors_of_the_wrong_size_are_refused(options, shape, sentence):
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize(
-    "options, shape, axes",
-    [
-        ({}, (), "T, B"),
-        ({}, (3,), "T, B"),
-        ({}, (3, 3, 3), "T, B"),
-        ({"characters": 3}, (3, 3), "T, B, k"),
-        ({"characters": 3}, (3, 3, 3, 3), "T, B, k"),
-        ({"emission": "gaussian"}, (5, 5), "T, B, D"),
-        ({"emission": "bernoulli"}, (5, 5, 5, 5), "T, B, D"),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options, shape, axes", OTHER_AXES, ids=str)
 def test_an_x_of_other_axes_is_refused_not_broadcast(options, shape, axes, batch_first):
     """Even where every size would fit."""
     model = small_model(batch_first=batch_first, **options)

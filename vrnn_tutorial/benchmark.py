@@ -167,8 +167,11 @@ def _high_water() -> int:
 def report(batch_size=64, length=300, rounds=15, lengths=(75, 150, 300, 600, 1200), batch_sizes=(16, 64, 256)):
     """Yields the benchmark as lines of text, each as soon as it is known: about two minutes on two cores.
 
-    batch_size (streams, in generation), length and rounds are those of the speeds, lengths (ascending) and batch_sizes
-    those of growth. Torch uses the threads that the caller has set. Each ratio is the quotient of two printed numbers.
+    Torch uses the threads that the caller has set. Each ratio is the quotient of two printed numbers.
+
+    Args:
+        batch_size, length, rounds: of the speeds; in generation, the streams and characters of each.
+        lengths, batch_sizes: of growth; the lengths ascend.
     """
     cpuinfo = Path("/proc/cpuinfo")
     name = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None

@@ -36,7 +36,11 @@ def gated_path(
     memory: Tensor | None,
     steps: Tensor | None,
 ):
-    """paths.open_path for one GRU layer and nets of depth 1, whose arguments and results it shares."""
+    """paths.open_path for one GRU layer and nets of depth 1.
+
+    Args:
+        cell, x_posterior, x_rnn, noise, layers, mask, memory, steps: as there, and so is what it returns.
+    """
     weights, (phi,) = cell.first_weights(), cell.phi_z[0].children()
     hidden, raw, z, z_features = _GatedPath.apply(
         x_posterior,

@@ -91,17 +91,23 @@ def structure(module: nn.Module) -> tuple:
 class VRNNCell(nn.Module):
     """One VRNN step: `step = cell(x, state)`, with `cell.prior`, `.posterior`, `.emission` and `.rnn` as its parts.
 
-    input_size: number of codes V, or the size D of a real or binary vector.
-    hidden_size, latent_size, embedding_size: H of the state, Z of z, E of phi_x's features.
-    num_layers: recurrent layers; the top one's h feeds the nets. rnn: "gru", "lstm" or "rnn" (tanh).
-    emission: "categorical" or "chained" (x: codes), "bernoulli" or "gaussian" (x: vectors), or an instance of an
-    Emission. characters: codes per step, for an emission given by name.
-    depth: linear layers in each net. dropout: share of h that the nets (and the layer above) do not see in training.
-    prior: "conditional", or "standard", N(0, 1) at every step, the VRNN-I of Chung et al., section 4.
-    stochastic: False takes the noise out: z is the prior's mean, there is no encoder, and the KL is zero.
-
     The defaults are the source article's configuration: 95,104 parameters.
-    Raises ValueError for an unknown rnn, emission or prior and for sizes that make no model.
+
+    Args:
+        input_size: number of codes V, or the size D of a real or binary vector.
+        hidden_size, latent_size, embedding_size: H of the state, Z of z, E of phi_x's features.
+        num_layers: recurrent layers; the top one's h feeds the nets.
+        rnn: "gru", "lstm" or "rnn" (tanh).
+        emission: "categorical" or "chained" (x: codes), "bernoulli" or "gaussian" (x: vectors), or an instance of an
+            Emission.
+        characters: codes per step, for an emission given by name.
+        depth: linear layers in each net.
+        dropout: share of h that the nets (and the layer above) do not see in training.
+        prior: "conditional", or "standard", N(0, 1) at every step, the VRNN-I of Chung et al., section 4.
+        stochastic: False takes the noise out: z is the prior's mean, there is no encoder, and the KL is zero.
+
+    Raises:
+        ValueError: for an unknown rnn, emission or prior and for sizes that make no model.
     """
 
     @made_of(CellConfiguration)
@@ -132,9 +138,17 @@ class VRNNCell(nn.Module):
     ) -> Step:
         """One training step: x_t and the state before it give both distributions of z_t, a z_t, x_t's emission, h_t.
 
-        x: codes (B,), (B, k), or vectors (B, D). state: None is zeros. noise: (B, Z), drawn if not given.
-        rnn_input: what the recurrence reads in place of x, whose shape it has.
         z_t comes from the posterior through the reparameterization trick. Gradients flow from step to step.
+
+        Args:
+            x: codes (B,), (B, k), or vectors (B, D).
+            state: before the step; None is zeros.
+            noise: (B, Z), standard normal, drawn with the generator if not given.
+            generator: torch's own if there is none.
+            rnn_input: what the recurrence reads in place of x, whose shape it has.
+
+        Raises:
+            ValueError: for an x of the wrong type, axes, size or values, and a state of other parts or sizes.
         """
         x = self.phi_x.read(x, "B")
         state = start_from(state, self.zero_state(next(self.parameters()).new_empty(x.shape[0], 0)))

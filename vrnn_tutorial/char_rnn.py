@@ -33,7 +33,13 @@ class CharRNN(nn.Module):
     Two controls come of it. With the VRNN's sizes it shows what z adds (45,632 parameters at the default); with
     hidden_size=120 it has as many parameters as the default VRNN (94,800), and shows whether z pays. With
     emission="chained" it is the control without independence in a step (chapter 6).
-    Arguments and errors are VRNNCell's, without those that concern z, and VRNN's batch_first.
+
+    Args:
+        input_size, hidden_size, embedding_size, num_layers, rnn, emission, characters, depth, dropout: as in VRNNCell.
+        batch_first: whether x is (B, T, ...) in place of (T, B, ...).
+
+    Raises:
+        ValueError: as VRNNCell.
     """
 
     latent_size = 0
@@ -63,10 +69,18 @@ class CharRNN(nn.Module):
         generator: torch.Generator | None = None,
         lengths: Tensor | None = None,
     ) -> CharRNNOutput:
-        """The loss over a sequence; arguments and errors are those of a VRNN's `forward` of the same names.
+        """The loss over a sequence.
 
-        x: codes (T, B), (T, B, k), or vectors (T, B, D); (B, T, ...) with batch_first. generator: not used, since
-        there is no noise.
+        Args:
+            x: codes (T, B), (T, B, k), or vectors (T, B, D); (B, T, ...) with batch_first.
+            state: before the first step; None is zeros.
+            rnn_input: what the recurrence reads in place of x, whose shape it has; the loss keeps to x.
+            generator: not used, since there is no noise.
+            lengths: (B,), int64, 0 to T: how many steps of each sequence there are; None for all T. What stands behind
+                them changes nothing.
+
+        Raises:
+            ValueError: for x, state, rnn_input and lengths that a VRNN's `forward` would refuse.
         """
         axes = "BT" if self.batch_first else "TB"
         x = self.phi_x.read(x, *axes)
@@ -130,7 +144,13 @@ class CharRNN(nn.Module):
         prior_temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor | tuple:
-        """The state after x, (T, B, ...)."""
+        """The state after x.
+
+        Args:
+            x: (T, B, ...), or (B, T, ...) with batch_first.
+            state, lengths: as in `forward`.
+            prior_temperature, generator: not used, since there is no z.
+        """
         return self(x, state, lengths=lengths).state
 
     def draw(
@@ -144,7 +164,14 @@ class CharRNN(nn.Module):
         noise: Tensor | None = None,
         uniforms: Tensor | None = None,
     ) -> Drawn:
-        """The next x of each sequence, as a VRNN draws it; what concerns z has nothing to act on."""
+        """The next x of each sequence, as a VRNN draws it.
+
+        Args:
+            state: what the sequences were so far, B of them.
+            temperature: of x, as its distribution's `sample` has it.
+            generator, uniforms: x is drawn with the one, or given by the others, as its `sample` says.
+            prior_temperature, shift, noise: not used, since there is no z.
+        """
         emission = self.emission(self.hidden(state))
         return Drawn(sample_of(emission, temperature, generator, uniforms), None, emission)
 

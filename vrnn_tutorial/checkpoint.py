@@ -23,10 +23,16 @@ WEIGHTS = "model."
 
 
 def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Sequence[type] = ()) -> Model:
-    """The model of that class name and `model.configuration`, with fresh weights; `cell` names a VRNN's.
+    """A model with fresh weights.
 
-    classes: models, cells and emissions from outside this package. Raises UnknownClass, a ValueError, for a name that
-    is neither in it nor among them.
+    Args:
+        name: of its class.
+        configuration: its `configuration`.
+        cell: the name of its cell's class, if it is a VRNN.
+        classes: models, cells and emissions from outside this package.
+
+    Raises:
+        UnknownClass: a ValueError, for a name that is neither in this package nor among the classes.
     """
     known = KNOWN | {found.__name__: found for found in classes}
     for wanted in (name, cell):
@@ -46,11 +52,15 @@ def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: 
 def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None = None, **about) -> None:
     """Saves a model so that load_checkpoint needs nothing but the file.
 
-    model: also a compiled one, or of a subclass: arguments that its constructor adds must stand in `configuration`.
-    tensors: what else is to be kept, under names of its own. about: facts to keep beside the configuration, as JSON.
+    Args:
+        path: the file; its folder is made.
+        model: also a compiled one, or of a subclass: arguments that its constructor adds must stand in `configuration`.
+        tensors: what else is to be kept, under names of its own.
+        about: facts to keep beside the configuration, as JSON.
 
-    Raises ValueError for a subclass that could not be made again, or that has the name of a class of this package, and
-    OSError if the file cannot be written; a checkpoint that was there before stays.
+    Raises:
+        ValueError: for a subclass that could not be made again, or that has the name of a class of this package.
+        OSError: if the file cannot be written; a checkpoint that was there before stays.
     """
     weights = model.state_dict()
     model = uncompiled(model)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .cell import VRNNCell
@@ -23,23 +22,34 @@ def open_path(
 ):
     """What recurs, one step after the other, for every kind and number of layers.
 
-    layers: their states, which stay what they are behind a sequence's end. memory: (T + 1, B, M), whose share in
-    x_posterior (T, B, .) is there already. choose: makes of each step the layers' states from which to go on. Returns
-    hidden (T, B, H), the posterior's parameters (T, B, 2Z), z (T, B, Z), phi_z(z) (T, B, H) and the layers' states.
+    Args:
+        cell: whose path it is.
+        x_posterior: (T, B, .), the share of x, and of the memory, in the first layer of the posterior.
+        x_rnn: (T, B, .), the share of what is heard in the gates.
+        noise: (T, B, Z), standard normal.
+        layers: their states, which stay what they are behind a sequence's end.
+        mask: (T, B, H), what dropout leaves of h; None for all of it.
+        memory: (T + 1, B, M), if the emission keeps one.
+        steps: (T, B), which there are; None for all.
+        choose: makes of each step the layers' states from which to go on.
+
+    Returns:
+        hidden (T, B, H), the posterior's parameters (T, B, 2Z), z (T, B, Z), phi_z(z) (T, B, H), the layers' states.
     """
     weights, columns = cell.first_weights(), []
+    posterior_h, rnn_z, rnn_h = (w.t() for w in (weights.posterior_h, weights.rnn_z, weights.rnn_h))
     # unbind, not [t]: the gradient of an index is a tensor of all T steps, made anew at each of them.
     for t, (x_to_posterior, x_to_rnn) in enumerate(zip(x_posterior.unbind(), x_rnn.unbind(), strict=True)):
         h = cell.layer_hidden(layers[-1])
         seen = h if mask is None else h * mask[t]
         if cell.posterior_net is not None:
-            raw = cell.posterior_net[1:](x_to_posterior + F.linear(seen, weights.posterior_h))
+            raw = cell.posterior_net[1:](torch.addmm(x_to_posterior, seen, posterior_h))
             z = posterior_from_raw(raw).rsample(noise[t])
         else:
             raw = z = cell.prior(seen if memory is None else torch.cat([seen, memory[t]], -1)).mean
         z_features = cell.phi_z(z)
-        gates_x = x_to_rnn + F.linear(z_features, weights.rnn_z)
-        gates_h = F.linear(cell.layer_hidden(layers[0]), weights.rnn_h, weights.rnn_h_bias)
+        gates_x = torch.addmm(x_to_rnn, z_features, rnn_z)
+        gates_h = torch.addmm(weights.rnn_h_bias, cell.layer_hidden(layers[0]), rnn_h)
         after = cell.upper_layers(GATES[cell.rnn_type](gates_x, gates_h, layers[0]), layers)
         layers = after if steps is None else where(steps[t], after, layers)
         if choose is not None:

@@ -43,9 +43,16 @@ class Record(NamedTuple):
 
 
 class Run:
-    """A run's model, optimizer, carried state and history, kept in the folder `out`, if there is one.
+    """A run's model, optimizer, carried state and history.
 
-    Raises as `training.train` does for a folder that holds a run which cannot go on with these settings.
+    Args:
+        model: what is trained.
+        settings: the corpus, the schedules and the other settings of `training.train`, by name.
+        out: the folder to keep it all in; None keeps nothing.
+        resume: whether to go on with the run in `out`, if there is one.
+
+    Raises:
+        ValueError, FileExistsError: as `training.train`, for a folder with a run that cannot go on with these settings.
     """
 
     def __init__(self, model, settings: dict, out: Path | None, resume: bool):
@@ -107,7 +114,14 @@ class Run:
         self.history["data"], self.knows_data = found, True
 
     def step_done(self, state, losses: tuple[float, ...], seconds: float, processor_seconds: float) -> None:
-        """Notes an update: the state to carry on, and its LOSSES."""
+        """Notes an update.
+
+        Args:
+            state: to carry on, detached; None if none is.
+            losses: its LOSSES, in their order.
+            seconds: that it took.
+            processor_seconds: likewise, of all threads together.
+        """
         self.update, self.state = self.update + 1, state
         self.history["seconds"] += seconds
         self.history["processor_seconds"] += processor_seconds

@@ -71,8 +71,9 @@ def train(
         particles: K of these two.
         weight_decay: decoupled from the gradient (arXiv 1711.05101).
         clip: largest norm of the gradient; infinity for any.
-        validation: held-out text or sequences, the corpus' own by default, scored before the first update, after every
-            `evaluate_every` of them, and after the last.
+        validation: held-out text or sequences, the corpus' own by default, scored before the first update and after the
+            last.
+        evaluate_every: updates between, after which it is scored, too.
         keep: updates after which the weights are kept in a checkpoint of their own.
         out: a folder for `history.json`, `last.safetensors`, `best.safetensors` (by validation) and what is to be kept.
             All are written whole or not at all, when validation is taken, and when the loop ends or is left.

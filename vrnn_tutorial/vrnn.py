@@ -99,6 +99,7 @@ class VRNN(nn.Module):
             x: codes (T, B), (T, B, k), or vectors (T, B, D).
             state: before the first step; None is zeros.
             noise: (T, B, Z), standard normal, drawn with the generator if not given; (T, B K, Z) of K particles.
+            generator: torch's own if there is none.
             rnn_input: what the recurrence reads in place of x, whose shape it has; posterior and losses keep to x.
             lengths: (B,), int64, 0 to T: how many steps of each sequence there are; None for all T. What stands behind
                 them changes nothing.
@@ -253,7 +254,13 @@ class VRNN(nn.Module):
         prior_temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> State:
-        """The state after x, (T, B, ...), with z from the posterior, whose deviation `prior_temperature` multiplies."""
+        """The state after x, with z from the posterior.
+
+        Args:
+            x, state, lengths: as in `forward`.
+            prior_temperature: multiplies z's deviation.
+            generator: draws z.
+        """
         weight, shape = next(self.parameters()), (*x.shape[:2], self.latent_size)
         # Drawn in single precision, so that a seed gives the same text whatever the precision of the model.
         noise = torch.randn(shape, generator=generator, device=weight.device, dtype=torch.float32)
@@ -274,9 +281,12 @@ class VRNN(nn.Module):
 
         Args:
             state: what the sequences were so far, B of them.
-            temperature: of x, as its distribution's `sample` has it. prior_temperature: multiplies z's deviation.
-            generator: draws both; or noise: (B, Z), standard normal, for z, and uniforms for x, as its `sample` says.
+            temperature: of x, as its distribution's `sample` has it.
+            prior_temperature: multiplies z's deviation.
+            generator: draws z and x.
             shift: (Z,), by which z is moved, in units of the prior's deviation.
+            noise: (B, Z), standard normal, for z, in the generator's place.
+            uniforms: for x, in the generator's place, as its distribution's `sample` says.
         """
         cell = self.cell
         h = cell.hidden(state)
