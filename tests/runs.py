@@ -58,7 +58,7 @@ def learned(folder: Path) -> tuple:
 
 
 def tensors(path: Path) -> dict[str, bytes]:
-    return {name: tensor.numpy().tobytes() for name, tensor in safetensors.torch.load_file(path).items()}
+    return {name: tensor.double().numpy().tobytes() for name, tensor in safetensors.torch.load_file(path).items()}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

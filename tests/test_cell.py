@@ -192,6 +192,21 @@ def transparent_cell(**options) -> VRNNCell:
     return cell
 
 
+@pytest.mark.parametrize("rnn", RNNS)
+def test_in_training_a_step_draws_the_weights_from_h_to_h_that_are_zero(rnn):
+    cells = []
+    for weight_dropout in (0.5, 0.0):
+        torch.manual_seed(0)
+        cells.append(VRNNCell(5, 4, 3, rnn=rnn, num_layers=2, weight_dropout=weight_dropout).double())
+    x, state, noise = torch.tensor([1, 2]), some_state(cells[0], 2), torch.randn(2, 3).double()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for layer in cells[1].rnn_cells:
+            layer.weight_hh.copy_(torch.nn.functional.dropout(layer.weight_hh, 0.5))
+    torch.manual_seed(1)
+    assert_close(cells[0](x, state, noise).state, cells[1](x, state, noise).state, **tight)
+
+
 def assert_dropped(seen, whole):
     """Each entry is either 0 or twice what it was (dropout 0.5), about half of them each."""
     kept = seen != 0

@@ -93,8 +93,8 @@ def test_what_takes_many_arguments_lists_them(name):
     docstring, arguments = MANY[name]
     listed = re.search(r"\n +Args:\n(.+?)(?=\n\n|\n +(?:Returns|Raises):|\Z)", docstring, re.DOTALL)
     assert listed, "there is no Args:"
-    names = re.findall(r"^ +((?:\w+, )*\w+):", listed[1], re.MULTILINE)
-    assert sorted(", ".join(names).split(", ")) == sorted(arguments)
+    names = re.findall(r"^ +((?:\w+,\s+)*\w+):", listed[1], re.MULTILINE)
+    assert sorted(re.split(r",\s+", ", ".join(names))) == sorted(arguments)
 
 
 def test_the_models_and_the_loop_are_among_them():

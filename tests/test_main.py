@@ -138,13 +138,16 @@ def test_the_defaults_are_the_source_articles(monkeypatch, tmp_path):
         **{"updates": 2000, "learning_rate": 0.001, "kl_weight": 1.0, "free_bits": 0.0, "weight_decay": 0.0},
         **{"clip": 1.0, "evaluate_every": 100, "keep": [], "seed": 0, "device": "cpu", "word_dropout": 0.0},
         **{"out": str(tmp_path), "resume": False, "objective": "elbo", "particles": 1},
+        **{"ema_decay": 0.0, "bfloat16": False},
     }
 
 
+NOTHING_HIDDEN = {"locked_dropout": False, "weight_dropout": 0.0}
 RUNS = {
     "a VRNN on streams": (
         "--hidden 4 --latent 3 --embedding 5 --layers 2 --rnn lstm --characters 2 --depth 2 --dropout 0.25"
-        " --batching streams --batch 3 --length 7 --learning-rate 0.02 --cosine --warmup 3 --weight-decay 0.125"
+        " --locked-dropout --weight-dropout 0.375 --ema-decay 0.5 --bfloat16 --batching streams"
+        " --batch 3 --length 7 --learning-rate 0.02 --cosine --warmup 3 --weight-decay 0.125"
         " --clip 0.5 --kl-weight 0.75 --anneal 9 --free-bits 0.5 --word-dropout 0.3 --evaluate-every 4 --keep 1 3"
         " --seed 5 --updates 4 --threads 3",
         {
@@ -152,13 +155,14 @@ RUNS = {
             "configuration": {
                 **{"input_size": 128, "hidden_size": 4, "latent_size": 3, "embedding_size": 5, "num_layers": 2},
                 **{"rnn": "lstm", "emission": "categorical", "characters": 2, "depth": 2, "dropout": 0.25},
+                **{"locked_dropout": True, "weight_dropout": 0.375},
                 **{"batch_first": False, "prior": "conditional", "stochastic": True},
             },
             "corpus": "ContiguousStreams(codes=810 long, batch_size=3, length=7, characters=2, validation=45 long)",
             "learning_rate": "Cosine(peak=0.02, updates=4, warmup=3)",
             "kl_weight": "Ramp(start=0.0, stop=0.75, updates=9)",
             **{"free_bits": 0.5, "weight_decay": 0.125, "clip": 0.5, "evaluate_every": 4, "seed": 5},
-            "word_dropout": 0.3,
+            **{"word_dropout": 0.3, "ema_decay": 0.5, "bfloat16": True},
         },
         {"update-1", "update-3"},
         [0, 1, 3, 4],
@@ -171,10 +175,11 @@ RUNS = {
             "configuration": {
                 **{"input_size": 128, "hidden_size": 6, "embedding_size": 5, "num_layers": 1, "rnn": "rnn"},
                 **{"emission": "categorical", "characters": 1, "depth": 1, "dropout": 0.0, "batch_first": False},
+                **NOTHING_HIDDEN,
             },
             "corpus": "RandomWindows(codes=810 long, batch_size=2, length=9, characters=1, validation=45 long, seed=7)",
             **{"learning_rate": 0.03, "kl_weight": 0.5, "free_bits": 0.0, "weight_decay": 0.0, "clip": 1.0},
-            **{"evaluate_every": 3, "seed": 7, "word_dropout": 0.0},
+            **{"evaluate_every": 3, "seed": 7, "word_dropout": 0.0, "ema_decay": 0.0, "bfloat16": False},
         },
         set(),
         [0, 3],
@@ -186,6 +191,7 @@ RUNS = {
             "configuration": {
                 **{"input_size": 128, "hidden_size": 4, "latent_size": 64, "embedding_size": 64, "num_layers": 1},
                 **{"rnn": "gru", "emission": "categorical", "characters": 1, "depth": 1, "dropout": 0.0},
+                **NOTHING_HIDDEN,
                 **{"batch_first": False, "prior": "standard", "stochastic": True},
             },
             **{"objective": "fivo", "particles": 3},
@@ -200,6 +206,7 @@ RUNS = {
             "configuration": {
                 **{"input_size": 128, "hidden_size": 4, "latent_size": 64, "embedding_size": 64, "num_layers": 1},
                 **{"rnn": "gru", "emission": "categorical", "characters": 1, "depth": 1, "dropout": 0.0},
+                **NOTHING_HIDDEN,
                 **{"batch_first": False, "prior": "conditional", "stochastic": False},
             },
             **{"objective": "elbo", "particles": 1},
@@ -214,6 +221,7 @@ RUNS = {
             "configuration": {
                 **{"input_size": 128, "hidden_size": 6, "embedding_size": 5, "num_layers": 1, "rnn": "gru"},
                 **{"emission": "chained", "characters": 3, "depth": 1, "dropout": 0.0, "batch_first": False},
+                **NOTHING_HIDDEN,
             },
         },
         set(),

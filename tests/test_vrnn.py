@@ -57,6 +57,12 @@ def stepped(model: VRNN, x, state, noise) -> Output:
     )
 
 
+def kl(out: Output) -> torch.Tensor:
+    """Of each entry of z, by torch.distributions in double precision."""
+    posterior, prior = (Normal(p.mean.double(), p.log_std.double().exp()) for p in (out.posterior, out.prior))
+    return kl_divergence(posterior, prior)
+
+
 def gradients(outputs, inputs) -> list:
     """Of a random weighting of all outputs, so that no two errors cancel."""
     torch.manual_seed(1)
@@ -334,9 +340,72 @@ def test_in_training_the_recurrence_sees_the_whole_h(rnn):
         assert_close(model.cell.hidden(state), h_t, **tight)
 
 
+@pytest.mark.parametrize("options", [{"rnn": "gru"}, {"rnn": "gru", "num_layers": 2}, {"rnn": "lstm"}], ids=str)
+def test_a_locked_mask_hides_the_same_of_a_sequence_in_all_steps(options):
+    model = transparent_model(**options, locked_dropout=True).train()
+    state = some_state(model.cell, 200)
+    out = model(some_x(model.cell, 6, 200), state)
+    kept = out.prior.mean != 0
+    assert_close(out.prior.mean, 2 * torch.cat([model.cell.hidden(state)[None], out.hidden[:-1]]) * kept)
+    assert_close(out.emission.mean, out.prior.mean, **exact)
+    assert (kept == kept[0]).all()
+    for agreement in (kept[0], kept[0, 1:] == kept[0, :-1]):
+        assert abs(agreement.double().mean() - 0.5) < 4 * 0.5 / math.sqrt(agreement.numel())
+    gradients(out.reconstruction, list(model.parameters()))
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_an_upper_layer_sees_a_dropped_h_of_the_layer_below(locked):
+    """It puts out what it sees of it."""
+    model = small_model(rnn="rnn", num_layers=2, dropout=0.5, locked_dropout=locked).train()
+    with torch.no_grad():
+        upper = model.cell.rnn_cells[1]
+        upper.weight_ih.copy_(torch.eye(4)), upper.weight_hh.zero_(), upper.bias_ih.zero_(), upper.bias_hh.zero_()
+    kept = model(some_x(model.cell, 6, 200)).hidden != 0
+    assert abs(kept.double().mean() - 0.5) < 4 * 0.5 / math.sqrt(kept[0].numel() if locked else kept.numel())
+    assert (kept[1:] == kept[:-1]).double().mean().item() == pytest.approx(1.0 if locked else 0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([5, 2, 0])], ids=["", "lengths"])
+@pytest.mark.parametrize("options", PATHS, ids=str)
+def test_in_training_a_part_of_the_weights_from_h_to_h_is_zero_in_all_steps(options, lengths):
+    model, plain = small_model(weight_dropout=0.5, **options).train(), small_model(**options).eval()
+    x, noise, state = some_x(plain.cell, 5, 3), some_noise(plain.cell, 5, 3), some_state(plain.cell, 3)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for cell in plain.cell.rnn_cells:
+            cell.weight_hh.copy_(torch.nn.functional.dropout(cell.weight_hh, 0.5))
+    torch.manual_seed(1)
+    ours, theirs = model(x, state, noise, lengths=lengths), plain(x, state, noise, lengths=lengths)
+    assert_close(tuple(ours)[:-1], tuple(theirs)[:-1], **tight)
+    given, dropped = (m.cell.rnn_cells[-1].weight_hh for m in (model, plain))
+    [ours], [theirs] = gradients(ours.hidden, [given]), gradients(theirs.hidden, [dropped])
+    assert_close(ours, 2 * theirs * (dropped != 0), **tight)
+    assert 0 < (dropped == 0).sum() < dropped.numel()
+
+
+@pytest.mark.parametrize("options", [{"locked_dropout": True}, {"weight_dropout": 0.5}], ids=str)
+def test_a_cell_that_is_called_step_by_step_keeps_no_mask_and_says_so(options):
+    model = small_model(**options)
+    model.cell.phi_x.register_forward_hook(lambda *_: None)
+    x = some_x(model.cell, 2, 3)
+    with pytest.raises(ValueError, match="has a hook, .*: called step by step, it keeps no mask; train it without"):
+        model(x)
+    assert model.eval()(x).hidden.shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("options", PATHS, ids=str)
+def test_under_autocast_the_kl_is_computed_in_single_precision(options):
+    model = small_model(**options).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(some_x(model.cell, 20, 3))
+    assert_close(out.kl.double(), kl(out).sum(-1), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("options", PATHS, ids=str)
 def test_in_evaluation_nothing_is_dropped(options):
-    with_dropout, without = (small_model(dropout=dropout, **options).eval() for dropout in (0.5, 0.0))
+    dropped = {"dropout": 0.5, "locked_dropout": True, "weight_dropout": 0.5}
+    with_dropout, without = (small_model(**more, **options).eval() for more in (dropped, {}))
     x, noise = some_x(without.cell, 5, 2), some_noise(without.cell, 5, 2)
     assert_close(tuple(with_dropout(x, None, noise)), tuple(without(x, None, noise)), **exact)
 

@@ -66,7 +66,7 @@ def matrix_products(cell: VRNNCell, length: int, batch_size: int) -> Callable[[]
     step, with one GRU layer and nets of depth 1.
     """
     first, weight, characters = cell.first_weights(), cell.get_parameter, length * batch_size
-    recurrent = weight("phi_z.0.0.weight"), first.rnn_z, first.rnn_h, first.posterior_h
+    recurrent = weight("phi_z.0.0.weight"), first.rnn_z, weight("rnn_cells.0.weight_hh"), first.posterior_h
     batched = weight("prior_net.0.weight"), weight("emission_net.0.weight")
     per_code = weight("phi_x.net.0.0.weight"), first.posterior_x, first.rnn_x
     codes = min(cell.phi_x.input_size, characters)

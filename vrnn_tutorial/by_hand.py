@@ -52,7 +52,7 @@ def gated_path(
         phi.weight,
         phi.bias,
         weights.rnn_z,
-        weights.rnn_h,
+        cell.hidden_weights()[0],
         weights.rnn_h_bias,
     )
     if steps is None:

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from .configuration import CellConfiguration, made_of
 from .emissions import Distribution, Emission
-from .gaussian import DiagonalGaussian, from_raw, posterior_from_raw
+from .gaussian import DiagonalGaussian, from_raw, posterior_from_raw, single
 from .inputs import InputFeatures, net
 
 RNN_CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell, "rnn": nn.RNNCell}
@@ -47,7 +48,6 @@ class FirstWeights(NamedTuple):
     posterior_bias: Tensor  # (.,)
     rnn_x: Tensor  # (gates H, E)
     rnn_z: Tensor  # (gates H, H)
-    rnn_h: Tensor  # (gates H, H)
     rnn_bias: Tensor  # (gates H,), beside phi_x(x) and phi_z(z)
     rnn_h_bias: Tensor  # (gates H,), beside h
 
@@ -103,6 +103,9 @@ class VRNNCell(nn.Module):
         characters: codes per step, for an emission given by name.
         depth: linear layers in each net.
         dropout: share of h that the nets (and the layer above) do not see in training.
+        locked_dropout: whether it is the same share in all steps of a sequence.
+        weight_dropout: share of the weights from h to h that are zero in training, the same ones in all steps of a
+            sequence. A step alone draws both anew.
         prior: "conditional", or "standard", N(0, 1) at every step, the VRNN-I of Chung et al., section 4.
         stochastic: False takes the noise out: z is the prior's mean, there is no encoder, and the KL is zero.
 
@@ -117,6 +120,7 @@ class VRNNCell(nn.Module):
         self.rnn_type, self.characters, self.dropout, self.stochastic = c.rnn, c.characters, c.dropout, c.stochastic
         self.hidden_size, self.latent_size, self.num_layers = c.hidden_size, c.latent_size, c.num_layers
         self.embedding_size, self.depth = c.embedding_size, c.depth
+        self.locked_dropout, self.weight_dropout = c.locked_dropout, c.weight_dropout
         H, Z, E, seen = c.hidden_size, c.latent_size, c.embedding_size, c.hidden_size + c.emission_type.memory_size
         self.emission_type = c.emission_type.bind(c.input_size, seen + H, E, H)
         self.phi_x = InputFeatures(c.input_size, E, self.emission_type, c.depth)
@@ -208,7 +212,7 @@ class VRNNCell(nn.Module):
             assert isinstance(first, nn.Linear)
             posterior = [*first.weight.tensor_split([E, E + H], 1), first.bias]
         of_x, of_h, of_memory, bias = posterior
-        return FirstWeights(of_x, of_h, of_memory, bias, rnn_x, rnn_z, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh)
+        return FirstWeights(of_x, of_h, of_memory, bias, rnn_x, rnn_z, rnn.bias_ih, rnn.bias_hh)
 
     def rnn(self, x: Tensor, z: Tensor, state: State) -> State:
         """The state after x_t and z_t: the recurrence, Chung equation 7."""
@@ -218,21 +222,35 @@ class VRNNCell(nn.Module):
         self, features: Tensor, z_features: Tensor, state: State, memory: Tensor | None = None
     ) -> State:
         """The recurrence, given phi_x(x) (B, E) and phi_z(z) (B, H) in place of x and z, and the memory after x."""
-        layers = self.layer_states(state)
-        bottom = self.rnn_cells[0](torch.cat([features, z_features], -1), layers[0])
-        return self.state_of(self.upper_layers(bottom, layers), memory)
+        layers, hidden = self.layer_states(state), self.hidden_weights()
+        bottom = layer_step(self.rnn_cells[0], torch.cat([features, z_features], -1), layers[0], hidden[0])
+        return self.state_of(self.upper_layers(bottom, layers, hidden), memory)
 
     def remember(self, x: Tensor, state: State) -> Tensor | None:
         """The memory (B, M) after x, if the emission keeps one."""
         return self.emission_type.remember(x[None], state[1])[0] if self.emission_type.memory_size else None
 
-    def upper_layers(self, bottom: Tensor | tuple, layers: tuple) -> tuple:
-        """The layers' new states, given the lowest one's: each layer above reads the h of the one below it."""
+    def upper_layers(
+        self, bottom: Tensor | tuple, layers: tuple, hidden: list[Tensor], masks: Tensor | None = None
+    ) -> tuple:
+        """The layers' new states, given the lowest one's: each layer above reads the h of the one below it.
+
+        hidden: hidden_weights() of all layers. masks: (L - 1, B, H), what each layer above sees of the h below it;
+        drawn if not given.
+        """
         states = [bottom]
-        for cell, before in zip(self.rnn_cells[1:], layers[1:], strict=True):
-            below = F.dropout(self.layer_hidden(states[-1]), self.dropout, self.training)
-            states.append(cell(below, before))
+        for i, cell in enumerate(self.rnn_cells[1:]):
+            below = self.layer_hidden(states[-1])
+            below = F.dropout(below, self.dropout, self.training) if masks is None else below * masks[i]
+            states.append(layer_step(cell, below, layers[i + 1], hidden[i + 1]))
         return tuple(states)
+
+    def hidden_weights(self) -> list[Tensor]:
+        """Each layer's weights from h to h (gates H, H); in training, weight dropout makes a part of them zero."""
+        weights: list[Tensor] = [cell.get_parameter("weight_hh") for cell in self.rnn_cells]
+        if self.training and self.weight_dropout:
+            return [F.dropout(weight, self.weight_dropout) for weight in weights]
+        return weights
 
     def zero_state(self, like: Tensor) -> State:
         """The state before the first step, zeros, for the batch of `like` (B, ...), with its type and device."""
@@ -265,6 +283,13 @@ class VRNNCell(nn.Module):
         return layer if isinstance(layer, Tensor) else layer[0]
 
 
+def layer_step(cell: nn.Module, x: Tensor, state: Tensor | tuple, hidden: Tensor) -> Tensor | tuple:
+    """A recurrent layer's next state, its weights from h to h being `hidden`."""
+    if hidden is cell.weight_hh:
+        return cell(x, state)
+    return functional_call(cell, {"weight_hh": hidden}, (x, state))
+
+
 def what_changed(cell: VRNNCell) -> str | None:
     """In what a cell is not a VRNNCell as it was made, so that it has to be called step by step; None: in nothing."""
     if own := cell.own_parts():
@@ -279,5 +304,5 @@ def what_changed(cell: VRNNCell) -> str | None:
 
 def emit(emission_net: nn.Module, context: Tensor, emission: Emission) -> Any:
     """The distribution of x that the emission's net makes of what it reads, `context` (..., C)."""
-    raw = emission_net(context)
+    raw = single(emission_net(context))
     return emission.distribution(torch.cat([raw, context], -1) if emission.reads_context else raw)

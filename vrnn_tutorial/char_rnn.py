@@ -1,10 +1,13 @@
 """CharRNN: the control without z (chapter 4)."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from .cell import emit, start_from
 from .configuration import CharRNNConfiguration, made_of
@@ -35,7 +38,8 @@ class CharRNN(nn.Module):
     emission="chained" it is the control without independence in a step (chapter 6).
 
     Args:
-        input_size, hidden_size, embedding_size, num_layers, rnn, emission, characters, depth, dropout: as in VRNNCell.
+        input_size, hidden_size, embedding_size, num_layers, rnn, emission, characters, depth, dropout, locked_dropout,
+            weight_dropout: as in VRNNCell.
         batch_first: whether x is (B, T, ...) in place of (T, B, ...).
 
     Raises:
@@ -49,6 +53,7 @@ class CharRNN(nn.Module):
         super().__init__()
         self.configuration = c.as_dict()
         self.rnn_type, self.characters, self.dropout = c.rnn, c.characters, c.dropout
+        self.locked_dropout, self.weight_dropout = c.locked_dropout, c.weight_dropout
         self.hidden_size, self.num_layers, self.batch_first = c.hidden_size, c.num_layers, c.batch_first
         H, E, L, seen = c.hidden_size, c.embedding_size, c.num_layers, c.hidden_size + c.emission_type.memory_size
         self.emission_type = c.emission_type.bind(c.input_size, seen, E, H)
@@ -97,7 +102,7 @@ class CharRNN(nn.Module):
         recurrent, memory = self._split(state)
         hidden, after = self._recur(features, recurrent, lengths)
         before = torch.cat([self._top(recurrent)[None], hidden[:-1]])
-        seen = F.dropout(before, self.dropout, self.training)
+        seen = self._hide(before)
         if memory is not None:
             memory = torch.cat([memory[None], self.emission_type.remember(heard, memory)])
             seen, hidden = torch.cat([seen, memory[:-1]], -1), torch.cat([hidden, memory[1:]], -1)
@@ -115,16 +120,27 @@ class CharRNN(nn.Module):
 
     def _recur(self, features: Tensor, state: Tensor | tuple, lengths: Tensor | None):
         """The layers over features (T, B, E): the top one's h (T, B, H), and each sequence's last state."""
-        if lengths is None:
-            return self.layers(features, state)
-        # A packed sequence has a step at least; the state of one that has none is what it was.
-        packed = nn.utils.rnn.pack_padded_sequence(features, lengths.clamp(min=1).cpu(), enforce_sorted=False)
-        hidden, after = self.layers(packed, state)
-        hidden, _ = nn.utils.rnn.pad_packed_sequence(hidden, total_length=len(features))
-        some = (lengths > 0)[None, :, None]
+        if not (self.training and (self.locked_dropout or self.weight_dropout)):
+            return _run(self.layers, features, state, lengths)
+        hidden, states = features, []
+        for i in range(self.num_layers):
+            layer = RNN_LAYERS[self.rnn_type](hidden.shape[-1], self.hidden_size, device="meta")
+            weights = {
+                name: self.layers.get_parameter(name.replace("l0", f"l{i}")) for name, _ in layer.named_parameters()
+            }
+            weights["weight_hh_l0"] = F.dropout(weights["weight_hh_l0"], self.weight_dropout)
+            before = state[i : i + 1] if isinstance(state, Tensor) else tuple(part[i : i + 1] for part in state)
+            hidden, after = _run(partial(_call, layer, weights), self._hide(hidden) if i else hidden, before, lengths)
+            states.append(after)
         if isinstance(state, Tensor):
-            return hidden, torch.where(some, after, state)
-        return hidden, tuple(torch.where(some, *parts) for parts in zip(after, state, strict=True))
+            return hidden, torch.cat(states)
+        return hidden, tuple(map(torch.cat, zip(*states, strict=True)))
+
+    def _hide(self, h: Tensor) -> Tensor:
+        """What is seen of h (T, B, H): in training, dropout hides a part of it."""
+        if self.training and self.locked_dropout:
+            return h * F.dropout(h.new_ones(h.shape[1:]), self.dropout)
+        return F.dropout(h, self.dropout, self.training)
 
     def emission(self, h: Tensor) -> Any:
         """p(x_t | h_{t-1}). h: (..., H)."""
@@ -197,3 +213,22 @@ class CharRNN(nn.Module):
 
     def _top(self, recurrent: Tensor | tuple) -> Tensor:
         return (recurrent[0] if self.rnn_type == "lstm" else recurrent)[-1]
+
+
+def _call(layer: nn.Module, weights: dict[str, Tensor], x, state):
+    """The layer, with these weights, over x from this state."""
+    return functional_call(layer, weights, (x, state))
+
+
+def _run(layers: Callable, features: Tensor, state: Tensor | tuple, lengths: Tensor | None):
+    """Layers over features (T, B, E), which may be of unequal lengths (B,): h (T, B, H) of the top one, last states."""
+    if lengths is None:
+        return layers(features, state)
+    # A packed sequence has a step at least; the state of one that has none is what it was.
+    packed = nn.utils.rnn.pack_padded_sequence(features, lengths.clamp(min=1).cpu(), enforce_sorted=False)
+    hidden, after = layers(packed, state)
+    hidden, _ = nn.utils.rnn.pad_packed_sequence(hidden, total_length=len(features))
+    some = (lengths > 0)[None, :, None]
+    if isinstance(state, Tensor):
+        return hidden, torch.where(some, after, state)
+    return hidden, tuple(torch.where(some, *parts) for parts in zip(after, state, strict=True))

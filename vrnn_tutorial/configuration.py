@@ -29,6 +29,10 @@ class RecurrentConfiguration:
         characters: codes per step, of an emission given by name.
         depth: linear layers in each net.
         dropout: share of h that the nets (and the layer above) do not see in training.
+        locked_dropout: whether it is the same share in all steps of a sequence (Gal and Ghahramani 2016, arXiv
+            1512.05287).
+        weight_dropout: share of the weights from h to h that are zero in training, the same ones in all steps (Merity
+            et al. 2018, arXiv 1708.02182).
 
     Raises:
         ValueError: for an unknown rnn or emission and for sizes that make no model.
@@ -44,13 +48,15 @@ class RecurrentConfiguration:
     characters: int = 1
     depth: int = 1
     dropout: float = 0.0
+    locked_dropout: bool = False
+    weight_dropout: float = 0.0
     emission_type: Emission = field(init=False, repr=False)
 
     def __post_init__(self):
         emission = emission_of(self.emission, self.characters)
         object.__setattr__(self, "emission_type", emission)
         object.__setattr__(self, "characters", emission.characters)
-        _check_sizes(self, dropout=self.dropout)
+        _check_sizes(self, dropout=self.dropout, weight_dropout=self.weight_dropout)
         if self.rnn not in ("gru", "lstm", "rnn"):
             raise ValueError(f"rnn must be one of gru, lstm, rnn, not {self.rnn!r}.")
 
@@ -138,16 +144,15 @@ class VAEConfiguration:
         return _arguments(self)
 
 
-def _check_sizes(configuration: RecurrentConfiguration | VAEConfiguration, dropout: float = 0.0) -> None:
+def _check_sizes(configuration: RecurrentConfiguration | VAEConfiguration, **shares: float) -> None:
     sizes = {f.name: getattr(configuration, f.name) for f in fields(configuration) if f.type is int}
     for name, size in sizes.items():
         try:
             object.__setattr__(configuration, name, operator.index(size))  # NumPy's integers are no JSON
         except TypeError:
             raise ValueError(f"{name} must be a whole number, not {size!r}.") from None
-    if min(sizes.values()) < 1 or not 0 <= dropout < 1:
-        said = {**sizes, "dropout": dropout}
-        raise ValueError(f"sizes, layers and depth must be at least 1 and 0 <= dropout < 1: {said}.")
+    if min(sizes.values()) < 1 or not all(0 <= share < 1 for share in shares.values()):
+        raise ValueError(f"sizes, layers and depth must be at least 1 and 0 <= dropout < 1: {sizes | shares}.")
 
 
 def _arguments(configuration: RecurrentConfiguration | VAEConfiguration) -> dict:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .cell import VRNNCell
@@ -36,8 +37,10 @@ def open_path(
     Returns:
         hidden (T, B, H), the posterior's parameters (T, B, 2Z), z (T, B, Z), phi_z(z) (T, B, H), the layers' states.
     """
-    weights, columns = cell.first_weights(), []
-    posterior_h, rnn_z, rnn_h = (w.t() for w in (weights.posterior_h, weights.rnn_z, weights.rnn_h))
+    weights, hidden, masks, columns = cell.first_weights(), cell.hidden_weights(), None, []
+    posterior_h, rnn_z, rnn_h = (w.t() for w in (weights.posterior_h, weights.rnn_z, hidden[0]))
+    if cell.training and cell.locked_dropout:
+        masks = F.dropout(x_rnn.new_ones(cell.num_layers - 1, x_rnn.shape[1], cell.hidden_size), cell.dropout)
     # unbind, not [t]: the gradient of an index is a tensor of all T steps, made anew at each of them.
     for t, (x_to_posterior, x_to_rnn) in enumerate(zip(x_posterior.unbind(), x_rnn.unbind(), strict=True)):
         h = cell.layer_hidden(layers[-1])
@@ -50,7 +53,7 @@ def open_path(
         z_features = cell.phi_z(z)
         gates_x = torch.addmm(x_to_rnn, z_features, rnn_z)
         gates_h = torch.addmm(weights.rnn_h_bias, cell.layer_hidden(layers[0]), rnn_h)
-        after = cell.upper_layers(GATES[cell.rnn_type](gates_x, gates_h, layers[0]), layers)
+        after = cell.upper_layers(GATES[cell.rnn_type](gates_x, gates_h, layers[0]), layers, hidden, masks)
         layers = after if steps is None else where(steps[t], after, layers)
         if choose is not None:
             layers = choose(t, seen if memory is None else torch.cat([seen, memory[t]], -1), raw, z, z_features, layers)

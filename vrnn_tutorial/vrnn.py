@@ -136,6 +136,10 @@ class VRNN(nn.Module):
         why_not = changed or why_not_by_hand(self.cell) or (resample and "what resamples looks at each step")
         if by_hand and why_not:
             raise ValueError(f"by_hand=True: {why_not}.")
+        if changed and self.training and (self.cell.locked_dropout or self.cell.weight_dropout):
+            raise ValueError(
+                f"{changed}: called step by step, it keeps no mask; train it without locked_dropout and weight_dropout."
+            )
         if changed:
             return self._step_by_step(x, heard, noise, zeros if state is None else state, steps, particles, resample)
         state = start_from(state, zeros)
@@ -164,10 +168,12 @@ class VRNN(nn.Module):
         x = x.repeat_interleave(particles, 1) if particles > 1 else x
         layers = cell.layer_states(state)
         before = cell.layer_hidden(layers[-1])
-        # One mask per step, drawn before the loop, so that posterior, prior and emission see the same h.
+        # One mask per step, or one for all, drawn before the loop: posterior, prior and emission see the same h.
         mask = None
         if cell.training and cell.dropout:
-            mask = F.dropout(x_rnn.new_ones(*x_rnn.shape[:2], cell.hidden_size), cell.dropout)
+            masks = 1 if cell.locked_dropout else len(x_rnn)
+            mask = F.dropout(x_rnn.new_ones(masks, x_rnn.shape[1], cell.hidden_size), cell.dropout)
+            mask = mask.expand(len(x_rnn), -1, -1)
         given = cell, x_posterior, x_rnn, noise, layers, mask, memory, steps
         if by_hand:
             hidden, raw, z, z_features, layers = gated_path(*given)

@@ -1,8 +1,22 @@
 """Every slider; none has logic of its own, but calls a plain, seeded function of its values (all chapters)."""
 
+from .canvas import Canvas
 from .controls import choice, slider, text_box
 from .live_text import LiveText
-from .pictures import Chart, Picture
+from .pictures import Chart, Picture, pad
 from .text import OWN, generation, text_of, walk
 
-__all__ = ["OWN", "Chart", "LiveText", "Picture", "choice", "generation", "slider", "text_box", "text_of", "walk"]
+__all__ = [
+    "OWN",
+    "Canvas",
+    "Chart",
+    "LiveText",
+    "Picture",
+    "choice",
+    "generation",
+    "pad",
+    "slider",
+    "text_box",
+    "text_of",
+    "walk",
+]

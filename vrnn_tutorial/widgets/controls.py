@@ -4,7 +4,11 @@ import html
 
 import ipywidgets
 
+from .canvas import Surface
+
 ERROR = '<span class="error" style="color:var(--jp-error-color1,#b00)">{}</span>'
+WRAPPED = {"flex_flow": "row wrap"}
+BESIDE = {"flex": "1 1 0", "min_width": "20em"}  # of a surface: what room it leaves, or the next row
 LABEL = {"style": {"description_width": "initial"}, "layout": {"width": "27em"}}
 
 
@@ -34,11 +38,15 @@ def text_box(value: str, label: str) -> ipywidgets.Text:
 
 
 class Controlled(ipywidgets.VBox):
-    """Controls, and below them what they show."""
+    """Controls, and below them what they show; a surface stands beside it."""
 
     def __init__(self, controls: dict[str, ipywidgets.ValueWidget], *below: ipywidgets.Widget):
         self.controls = controls  # set their .value: it is as if a reader had moved them
-        super().__init__([ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"}), *below])
+        surfaces = [control for control in controls.values() if isinstance(control, Surface)]
+        others = [control for control in controls.values() if not isinstance(control, Surface)]
+        if surfaces:
+            below = (ipywidgets.HBox([*surfaces, ipywidgets.VBox(below, layout=BESIDE)], layout=WRAPPED),)
+        super().__init__([ipywidgets.HBox(others, layout=WRAPPED), *below])
         for control in controls.values():
             control.observe(self._moved, names="value")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import ipywidgets
 from matplotlib.figure import Figure
 
+from .canvas import Pad
 from .controls import Controlled, shown
 
 NATURAL = {"max_width": "100%", "margin": "0", "align_self": "flex-start"}  # no scroll bar; not stretched by a box
@@ -19,17 +20,25 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def pad(figure: Figure, value: tuple[float, float], label: str) -> Pad:
+    """A figure as a control: its value is the point of its first axes, which are linear, at which a reader points."""
+    picture, ax = png(figure), figure.axes[0]  # drawing it lays it out
+    left, bottom, width, height = ax.get_position().bounds
+    return Pad(picture, (left, 1 - bottom - height, width, height), (*ax.get_xlim(), *ax.get_ylim()), value, label)
+
+
 class Picture(Controlled):
     """A picture that follows its controls.
 
     draw(**values of the controls) gives a matplotlib Figure, made by matplotlib.figure.Figure: pyplot would keep each.
-    The first picture is drawn here, and an error in it is raised; an error after a move takes the picture's place.
+    The first picture is drawn here, and an error in it is raised; an error after a move stands below the controls, and
+    the last picture stays, until a move goes well.
     """
 
     def __init__(self, draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget):
         self.draw, self._lock = draw, threading.Lock()
         self.image, self.error = ipywidgets.Image(layout=NATURAL), ipywidgets.HTML()
-        super().__init__(controls, self.image, self.error)
+        super().__init__(controls, self.error, self.image)
         self.image.value = png(self.draw(**self.values()))
 
     def _moved(self, _):
@@ -38,9 +47,8 @@ class Picture(Controlled):
         with self._lock:
             try:
                 self.image.value, self.error.value = png(self.draw(**self.values())), ""
-                self.image.layout.visibility = "visible"
             except Exception as error:
-                self.image.layout.visibility, self.error.value = "hidden", shown(error)
+                self.error.value = shown(error)
 
 
 class Chart(ipywidgets.Image):
