@@ -179,6 +179,16 @@ class Notebook:
         mouse.move(way["x"] + share * way["width"], handle["y"] + handle["height"] / 2, steps=10)
         mouse.up()
 
+    def stroke(self, field: Locator, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Draws a line with the mouse, between two points in shares of the field's width and height."""
+        field.scroll_into_view_if_needed()
+        box, mouse = field.bounding_box(), self.page.mouse
+        (x0, y0), (x1, y1) = ((box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end))
+        mouse.move(x0, y0)
+        mouse.down()
+        mouse.move(x1, y1, steps=8)
+        mouse.up()
+
     def until(self, condition: Callable[[], bool], hope: str) -> None:
         """Waits for the condition to come true; fails with that hope if it does not."""
         deadline = time.monotonic() + PATIENCE / SECONDS

@@ -68,6 +68,7 @@ function pointing(model, field) {
 
 function render({ model, el }) {
     const pen = model.get("limits") === undefined;
+    el.style.marginRight = "8px";
     element(el, "div", "widget-label").textContent = model.get("description");
     const stage = element(el, "div", "", { position: "relative", width: "fit-content", background: "white" });
     const image = element(stage, "img", "", { display: "block", maxWidth: "100%" });
@@ -90,7 +91,7 @@ function render({ model, el }) {
     };
     if (pen) {
         const side = `${model.get("size")}px`;
-        Object.assign(stage.style, { width: side, height: side, boxShadow: "0 0 0 1px #888" });
+        Object.assign(stage.style, { width: side, height: side, border: "1px solid #888" });
         Object.assign(image.style, { width: "100%", height: "100%" });
         const button = element(el, "button", "jupyter-button widget-button", { margin: "4px 0" });
         button.textContent = "Clear";
