@@ -54,12 +54,12 @@ def bars(p: Tensor, vocabulary: str, top: int = 6) -> str:
     for place, (values, codes) in enumerate(zip(*map(Tensor.tolist, p.topk(top))), 1):
         rows = "".join(
             f"<tr><td><code>{html.escape(visible(vocabulary[code].translate(SIGNS)))}</code></td>"
-            f'<td style="width:5em"><div style="height:.8em;width:{100 * value:.0f}%;background:{BLUE}"></div></td>'
+            f'<td style="width:4em"><div style="height:.8em;width:{100 * value:.0f}%;background:{BLUE}"></div></td>'
             f"<td>{value:.2f}</td></tr>"
             for value, code in zip(values, codes)
         )
         columns += f'<table style="line-height:1.2"><caption>character {place}</caption>{rows}</table>'
-    return f'<div class="softmaxes" style="display:flex;flex-wrap:wrap;gap:.5em 1.5em">{columns}</div>'
+    return f'<div class="softmaxes" style="display:grid;grid-template-columns:auto auto;gap:.5em 1em;width:fit-content">{columns}</div>'
 
 
 def walk(
