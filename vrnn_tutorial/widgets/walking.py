@@ -59,7 +59,8 @@ def bars(p: Tensor, vocabulary: str, top: int = 6) -> str:
             for value, code in zip(values, codes)
         )
         columns += f'<table style="line-height:1.2"><caption>character {place}</caption>{rows}</table>'
-    return f'<div class="softmaxes" style="display:grid;grid-template-columns:auto auto;gap:.5em 1em;width:fit-content">{columns}</div>'
+    grid = "display:grid;grid-template-columns:auto auto;gap:.5em 1em;width:fit-content"
+    return f'<div class="softmaxes" style="{grid}">{columns}</div>'
 
 
 def walk(
