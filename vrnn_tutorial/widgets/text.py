@@ -42,9 +42,14 @@ def write(
 ) -> Iterator[Written]:
     """What `generate` gives, as it grows, and what can be counted of it.
 
-    The note has the share of the words so far that are among the `known` ones, if any are, and the mean entropy of the
-    tempered softmaxes that the characters came from, in nats per character. Raises ValueError for a model whose x is no
-    text, and as `sample` does.
+    The note has the mean entropy of the tempered softmaxes that the characters came from, in nats per character.
+
+    Args:
+        model, prime, temperature, prior_temperature, length, seed, shift: as in `generate`.
+        known: words of which the note has the share among those of the text so far, if any are given.
+
+    Raises:
+        ValueError: for a model whose x is no text, and as `sample`.
     """
     emission = model.emission_type
     if not emission.takes_codes or emission.vocabulary is None:
@@ -80,9 +85,15 @@ def text_of(
     path: str = "",
     known: Collection[str] = (),
 ) -> Iterator[Written]:
-    """`write` for a checkpoint's path or a model; for OWN in its place, the checkpoint of that `path`.
+    """`write` for a checkpoint's path or a model, with the prime as it is `fitted` to it.
 
-    Raises ValueError for OWN without a path and for a VAE, and whatever load_checkpoint and `write` raise.
+    Args:
+        checkpoint: either; or OWN, for the checkpoint whose path is `path`.
+        prime, temperature, prior_temperature, seed, length, known: as in `write`.
+        path: of a reader's own checkpoint.
+
+    Raises:
+        ValueError: for OWN without a path and for a VAE; and whatever load_checkpoint and `write` raise.
     """
     if checkpoint == OWN and not path.strip():
         raise ValueError("Write the path of your checkpoint into its box, then press Enter.")
