@@ -30,7 +30,7 @@ from store import PICTURES
 from vrnn_tutorial import VRNN, VRNNCell, generate, load_checkpoint
 from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.corpora.shakespeare import shakespeare
-from vrnn_tutorial.files import BEST, FOLDER
+from vrnn_tutorial.files import FOLDER
 from vrnn_tutorial.plots import ORANGE
 from vrnn_tutorial.text import decode
 
@@ -46,7 +46,8 @@ PIXELS = """image => {
 #: Notes each text that the first column shows, and when, in milliseconds.
 FRAMES = """element => {
     window.frames_seen = [];
-    new MutationObserver(() => window.frames_seen.push([performance.now(), element.querySelector("pre > span").textContent]))
+    const text = () => element.querySelector("pre > span").textContent;
+    new MutationObserver(() => window.frames_seen.push([performance.now(), text()]))
         .observe(element, {childList: true, subtree: true});
 }"""
 
@@ -246,7 +247,7 @@ class TestChapter4(Pictures):
 class TestChapter5(Chapter):
     chapter = "05_generation.ipynb"
     # the checkpoints that are chosen at first
-    columns = [FOLDER / f"checkpoints/{run}/best.safetensors" for run in ("layers-2x128", "charrnn-same-count")]
+    columns = tuple(FOLDER / f"checkpoints/{run}/best.safetensors" for run in ("layers-2x128", "charrnn-same-count"))
 
     def live(self, notebook):
         return notebook.panel.locator(".live-text")

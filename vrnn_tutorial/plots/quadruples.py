@@ -11,7 +11,7 @@ SIGNS = str.maketrans(" \n", "·¶")
 
 
 @plt.style.context(STYLE)
-def quadruple_map(names: list[str], places: Tensor, room: tuple[float, float] = (0.042, 0.04)) -> Figure:
+def quadruple_map(names: list[str], places: Tensor, room: tuple[float, float] = (0.08, 0.045)) -> Figure:
     """Labels in a plane, the first ones first, and none on top of another.
 
     places: (N, 2); the origin, too, lies within the picture.
@@ -19,7 +19,7 @@ def quadruple_map(names: list[str], places: Tensor, room: tuple[float, float] = 
     """
     low, high = places.amin(0).clamp(max=0), places.amax(0).clamp(min=0)
     low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
-    figure = Figure(figsize=(6.6, 4.8), layout="constrained")
+    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
     ax = figure.add_subplot(xlim=(float(low[0]), float(high[0])), ylim=(float(low[1]), float(high[1])))
     space, shown = places.new_tensor(room) * (high - low), []
     for name, place in zip(names, places):

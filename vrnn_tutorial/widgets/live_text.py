@@ -22,7 +22,7 @@ GRID = {
     "width": "100%",
 }
 PRE = (
-    "min-height:32em;margin:0;padding:.4em;border:1px solid #8888;white-space:pre-wrap;overflow-wrap:anywhere;"
+    "min-height:24em;margin:0;padding:.4em;border:1px solid #8888;white-space:pre-wrap;overflow-wrap:anywhere;"
     "word-break:normal;line-height:1.35"
 )
 MARK = '<mark style="color:inherit;background:#ffb00055">{}</mark>'

@@ -42,12 +42,11 @@ def write(
 ) -> Iterator[Written]:
     """What `generate` gives, as it grows, and what can be counted of it.
 
-    The note has the share of the words so far that are among the `known` ones, if any are, and the mean entropy of the
-    tempered softmaxes that the characters came from, in nats per character.
+    The note has the mean entropy of the tempered softmaxes that the characters came from, in nats per character.
 
     Args:
         model, prime, temperature, prior_temperature, length, seed, shift: as in `generate`.
-        known: the words of the training text, a set for speed.
+        known: words of which the note has the share among those of the text so far, if any are given.
 
     Raises:
         ValueError: for a model whose x is no text, and as `sample`.
@@ -86,10 +85,10 @@ def text_of(
     path: str = "",
     known: Collection[str] = (),
 ) -> Iterator[Written]:
-    """`write` for a checkpoint's path or a model.
+    """`write` for a checkpoint's path or a model, with the prime as it is `fitted` to it.
 
     Args:
-        checkpoint: either; or OWN, for the checkpoint of that `path`.
+        checkpoint: either; or OWN, for the checkpoint whose path is `path`.
         prime, temperature, prior_temperature, seed, length, known: as in `write`.
         path: of a reader's own checkpoint.
 
@@ -115,13 +114,9 @@ def generation(
 ) -> LiveText:
     """The slider of chapter 5: texts side by side, one for each title; what streams is what `generate` gives.
 
-    Args:
-        checkpoints: for each title what there is to choose from, label -> path or model, the first being chosen; as in
-            {"VRNN": {"best": path}, "CharRNN": {"same width": path, "same count": path}}. A reader's own can be chosen
-            as well, by its path.
-        prime, temperature: where the controls stand at first.
-        length: characters of each text.
-        known: as in `write`.
+    checkpoints: for each title what there is to choose from, label -> path or model, the first being chosen; as in
+    {"VRNN": {"best": path}, "CharRNN": {"same width": path, "same count": path}}. A reader's own can be chosen as well,
+    by its path. known: the words of the training text, a set for speed.
     """
 
     def column(title):

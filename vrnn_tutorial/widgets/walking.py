@@ -54,12 +54,13 @@ def bars(p: Tensor, vocabulary: str, top: int = 6) -> str:
     for place, (values, codes) in enumerate(zip(*map(Tensor.tolist, p.topk(top))), 1):
         rows = "".join(
             f"<tr><td><code>{html.escape(visible(vocabulary[code].translate(SIGNS)))}</code></td>"
-            f'<td style="width:5em"><div style="height:.8em;width:{100 * value:.0f}%;background:{BLUE}"></div></td>'
+            f'<td style="width:4em"><div style="height:.8em;width:{100 * value:.0f}%;background:{BLUE}"></div></td>'
             f"<td>{value:.2f}</td></tr>"
             for value, code in zip(values, codes)
         )
         columns += f'<table style="line-height:1.2"><caption>character {place}</caption>{rows}</table>'
-    return f'<div class="softmaxes" style="display:flex;flex-wrap:wrap;gap:.5em 1.5em">{columns}</div>'
+    grid = "display:grid;grid-template-columns:auto auto;gap:.5em 1em;width:fit-content"
+    return f'<div class="softmaxes" style="{grid}">{columns}</div>'
 
 
 def walk(
@@ -67,14 +68,8 @@ def walk(
 ) -> LiveText:
     """The pad of chapter 6: each z is moved to the same point of the plane of two directions (2, Z) or more, (D, Z).
 
-    Beside it stands what the decoder says there; what streams is what `generate` gives for `shift`, the way to the
-    point.
-
-    Args:
-        model: whose z is moved.
-        directions: those of the map are the first two, in the prior's deviations.
-        codes: (N, k), steps that label the map where the posterior puts them after the prime, the commonest first.
-        prime, temperature, length: as in `generate`.
+    codes: (N, k), steps that label the map where the posterior puts them after the prime, the commonest first. Beside
+    it stands what the decoder says there; what streams is what `generate` gives for `shift`, the way to the point.
     """
     plane = Plane(model, directions, prime)
 
