@@ -114,9 +114,13 @@ def generation(
 ) -> LiveText:
     """The slider of chapter 5: texts side by side, one for each title; what streams is what `generate` gives.
 
-    checkpoints: for each title what there is to choose from, label -> path or model, the first being chosen; as in
-    {"VRNN": {"best": path}, "CharRNN": {"same width": path, "same count": path}}. A reader's own can be chosen as well,
-    by its path. known: the words of the training text, a set for speed.
+    Args:
+        checkpoints: for each title what there is to choose from, label -> path or model, the first being chosen; as in
+            {"VRNN": {"best": path}, "CharRNN": {"same width": path, "same count": path}}. A reader's own can be chosen
+            as well, by its path.
+        prime, temperature: at first.
+        length: characters of each text.
+        known: the words of the training text, a set for speed.
     """
 
     def column(title):

@@ -68,8 +68,14 @@ def walk(
 ) -> LiveText:
     """The pad of chapter 6: each z is moved to the same point of the plane of two directions (2, Z) or more, (D, Z).
 
-    codes: (N, k), steps that label the map where the posterior puts them after the prime, the commonest first. Beside
-    it stands what the decoder says there; what streams is what `generate` gives for `shift`, the way to the point.
+    Beside the map stands what the decoder says there; what streams is what `generate` gives for `shift`, the way to the
+    point.
+
+    Args:
+        model: of k > 1 characters per step, whose z is moved.
+        directions: (2, Z) or more, of which the first two count, each in the prior's deviations.
+        codes: (N, k), steps that label the map where the posterior puts them after the prime, the commonest first.
+        prime, temperature, length: as in `generate`.
     """
     plane = Plane(model, directions, prime)
 
