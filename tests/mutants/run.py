@@ -129,7 +129,7 @@ def attempt(mutant: Mutant) -> tuple[str, str]:
         for name in ("vrnn_tutorial", "tests", "notebooks", "data"):
             shutil.copytree(PROJECT / name, Path(folder, name), ignore=LEFT_OUT)
         Path(folder, LATENT).symlink_to(PROJECT / LATENT)
-        for name in ("pyproject.toml", "README.md", "Makefile"):
+        for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile"):
             shutil.copy(PROJECT / name, folder)
         if why := mutant.make(folder):
             return "broken", f"cannot be made: {why}"
