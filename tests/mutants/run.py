@@ -12,7 +12,7 @@ test files to run, and a small unified diff with a line or two of context (`git 
     +++ b/vrnn_tutorial/gaussian.py
     @@ ...
 
-Numbers only order the table: 01 to 52 the model core, 53 on training, generation, evaluation and data. What is wrong in
+Numbers only order the table: 01 to 52 the model core, 53 on all else, 300 on notebooks and pages. What is wrong in
 a notebook is an entry of notebooks.toml (figures) or prose.toml (words): a cell or a page, the string in it that is
 replaced, and by what.
 
