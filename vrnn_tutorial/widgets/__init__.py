@@ -1,4 +1,4 @@
-"""Every slider and surface; none has logic of its own, but calls a plain, seeded function of its values (all chapters)."""
+"""Every slider and surface; none has logic, but calls a plain, seeded function of its values (all chapters)."""
 
 from .canvas import Canvas
 from .controls import choice, slider, text_box
