@@ -32,7 +32,12 @@ prior_temperature=prior_temperature, length=600, seed=seed)"""
 #: end; and the moves to try, where those of `kernel_recorder.others` will not do.
 WIDGETS = {
     "01_vae draw-slide": ("draw(z1=z1, z2=z2, beta=beta)", None),
+    "01_vae own-live": (
+        "encoded(strokes=strokes, number=number, beta=beta)",
+        [("number", "40"), ("strokes", "seven"), ("beta", "0"), ("beta", "6"), ("strokes", "[]")],
+    ),
     "02_reparameterization_trick draw-slide": ("draw(mean=mean, std=std)", None),
+    "02_reparameterization_trick kl-explorer-live": ("areas(shift=shift, log_ratio=log_ratio)", None),
     "03_vrnn_cell microscope-live": ("plots.microscope(trace(model, sentence), position=position)", None),
     "04_training chart": ("draw(records)", None),
     "05_generation slider-code": (

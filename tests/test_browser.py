@@ -181,6 +181,19 @@ class TestChapter1(Pictures):
     def test_the_picture_follows_in_time(self, notebook):
         self.answers_in_time(notebook, "z₂")
 
+    def test_what_is_drawn_takes_the_held_out_digits_place_until_it_is_cleared(self, notebook):
+        sheet, clear = notebook.panel.locator(".canvas-field"), notebook.panel.get_by_role("button", name="Clear")
+        picture, lines = notebook.panel.locator("img.widget-image").last, sheet.locator("polyline")
+        seen = [picture.evaluate(PIXELS)]
+        for ends in (((0.3, 0.2), (0.7, 0.2)), ((0.7, 0.2), (0.45, 0.9))):
+            notebook.stroke(sheet, *ends)
+            expect(lines).to_have_count(len(seen))
+            notebook.until(lambda: picture.evaluate(PIXELS) not in seen, "the drawing's picture")
+            seen.append(picture.evaluate(PIXELS))
+        clear.click()
+        expect(lines).to_have_count(0)
+        notebook.until(lambda: picture.evaluate(PIXELS) == seen[0], "the held-out digit again")
+
 
 class TestChapter3(Pictures):
     chapter = "03_vrnn_cell.ipynb"
