@@ -22,11 +22,11 @@ PYTEST := $(VENV_PYTHON) -m pytest -n logical --dist loadfile
 NOTEBOOK_TESTS := notebooks --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/sanitize.cfg
 
 # Several threads would only get in the way of the processes beside them.
-test test-all notebooks records: export OMP_NUM_THREADS := 1
+test test-all seconds notebooks records: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lab check test test-all test-matrix mutants notebooks records figures format clean
+.PHONY: help setup lab check test test-all test-matrix seconds mutants notebooks records figures format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +54,9 @@ test-matrix: setup ## every notebook, three times over on each of the processor'
 		env ATEN_CPU_CAPABILITY=$$capability $${mkl:+MKL_CBWR=$$mkl} OMP_NUM_THREADS=$$threads \
 			$(PYTEST) -q $(NOTEBOOK_TESTS) $(PYTEST_ARGS) || exit 1; \
 	done; done; done; done
+
+seconds: setup ## measure how long each file of tests and each notebook takes; CONTRIBUTING.md tells it
+	$(VENV_PYTHON) tests/seconds.py tests $(NOTEBOOK_TESTS) $(PYTEST_ARGS)
 
 mutants: setup ## break the code in known ways and check that the tests notice
 	$(VENV_PYTHON) tests/mutants/run.py

@@ -1,7 +1,10 @@
 """For all tests: hypothesis tries the same examples in each run; no process is left with all of the long ones."""
 
+import json
+import math
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +18,8 @@ settings.register_profile(
 )
 settings.load_profile("same every time")
 
+SECONDS = json.loads(Path(__file__).with_name("seconds.json").read_text())
+
 
 class Scheduling(LoadFileScheduling):
     """A file is tested by one process, but each run of a whole chapter by any: it takes as long as many a file."""
@@ -26,7 +31,14 @@ class Scheduling(LoadFileScheduling):
 
 @pytest.hookimpl(optionalhook=True)  # mutants are tried without plugins
 def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False  # the order is the one below, and not that of the number of tests
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(config, items):
+    """Processes that share the tests begin with the longest files: a short one at the end keeps no other waiting."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: -SECONDS.get(item.nodeid.split("::")[0], math.inf))
 
 
 @pytest.fixture

@@ -1,9 +1,30 @@
 """What several files of tests use: small models whose weights are large enough for the state and for z to matter."""
 
+import hashlib
+from pathlib import Path
+
 import torch
 
 from vrnn_tutorial.cell import VRNNCell
+from vrnn_tutorial.char_rnn import CharRNN
 from vrnn_tutorial.vrnn import VRNN
+
+#: How close assert_close asks for.
+exact = {"rtol": 0, "atol": 0}
+tight = {"rtol": 1e-10, "atol": 1e-10}
+RNNS = ["gru", "lstm", "rnn"]
+#: Each with its number of codes at a step.
+EMISSIONS = [("categorical", 1), ("categorical", 3), ("bernoulli", 1), ("gaussian", 1)]
+#: A model's options, a shape that no x of it has, and the axes that it has instead.
+OTHER_AXES = [
+    ({}, (), "T, B"),
+    ({}, (3,), "T, B"),
+    ({}, (3, 3, 3), "T, B"),
+    ({"characters": 3}, (3, 3), "T, B, k"),
+    ({"characters": 3}, (3, 3, 3, 3), "T, B, k"),
+    ({"emission": "gaussian"}, (5, 5), "T, B, D"),
+    ({"emission": "bernoulli"}, (5, 5, 5, 5), "T, B, D"),
+]
 
 
 def spread(model):
@@ -17,3 +38,42 @@ def spread(model):
 
 def vrnn(batch_first: bool = False, **options) -> VRNN:
     return spread(VRNN(VRNNCell(**{"hidden_size": 6, "latent_size": 3, "embedding_size": 4, **options}), batch_first))
+
+
+def char_rnn(**options) -> CharRNN:
+    return spread(CharRNN(**{"hidden_size": 6, "embedding_size": 4, **options}))
+
+
+def some_x(model: VRNNCell | CharRNN, *shape: int) -> torch.Tensor:
+    """Random input with the given leading axes; vectors can carry gradients."""
+    size = model.phi_x.input_size
+    if model.phi_x.takes_codes:
+        return torch.randint(size, shape if model.characters == 1 else (*shape, model.characters))
+    x = torch.randn(*shape, size).double()
+    return (x if model.configuration["emission"] == "gaussian" else 0.1 + 0.8 * (x > 0).double()).requires_grad_()
+
+
+def some_state(cell: VRNNCell, batch: int):
+    """A random state, whose tensors can carry gradients."""
+
+    def layer():
+        h = torch.randn(batch, cell.hidden_size).double()
+        lstm = cell.rnn_type == "lstm"
+        return (torch.tanh(h).requires_grad_(), (3 * h).requires_grad_()) if lstm else torch.tanh(h).requires_grad_()
+
+    layers = tuple(layer() for _ in range(cell.num_layers))
+    return layers[0] if cell.num_layers == 1 else layers
+
+
+class Malicious:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, victim: Path):
+        self.victim = victim
+
+    def __reduce__(self):
+        return Path.touch, (self.victim,)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

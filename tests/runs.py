@@ -58,11 +58,11 @@ def learned(folder: Path) -> tuple:
 
 
 def tensors(path: Path) -> dict[str, bytes]:
-    return {name: tensor.numpy().tobytes() for name, tensor in safetensors.torch.load_file(path).items()}
+    return {name: tensor.double().numpy().tobytes() for name, tensor in safetensors.torch.load_file(path).items()}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def in_a_process_of_its_own(function, *arguments) -> int:

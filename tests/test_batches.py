@@ -5,14 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from helpers import exact
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from vrnn_tutorial.batches import ContiguousStreams, RandomWindows, Sequences
 from vrnn_tutorial.text import Corpus
-
-exact = {"rtol": 0, "atol": 0}
 
 
 def take(batches, n: int) -> list:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import tight
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import MultivariateNormal, Normal
@@ -24,9 +25,6 @@ from vrnn_tutorial.emissions import GaussianDistribution as Gaussian
 from vrnn_tutorial.gaussian import DiagonalGaussian, standard_normal
 from vrnn_tutorial.vae import VAE
 from vrnn_tutorial.vrnn import VRNN
-
-tight = {"rtol": 1e-10, "atol": 1e-10}
-
 
 # The training loss
 

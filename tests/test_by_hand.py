@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 import torch
-from helpers import spread
+from helpers import exact, spread, tight
 from torch import nn
 from torch.testing import assert_close
 
@@ -20,8 +20,6 @@ from vrnn_tutorial.emissions import Pen
 from vrnn_tutorial.gaussian import DiagonalGaussian
 from vrnn_tutorial.vrnn import VRNN
 
-exact = {"rtol": 0, "atol": 0}
-tight = {"rtol": 1e-10, "atol": 1e-10}
 T, B = 4, 3
 
 

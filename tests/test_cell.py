@@ -3,40 +3,20 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import EMISSIONS, RNNS, exact, some_state, some_x, tight
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from vrnn_tutorial.cell import VRNNCell, net
+from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.emissions import GaussianDistribution as Gaussian
-
-exact = {"rtol": 0, "atol": 0}
-tight = {"rtol": 1e-10, "atol": 1e-10}
-RNNS = ["gru", "lstm", "rnn"]
-EMISSIONS = [("categorical", 1), ("categorical", 3), ("bernoulli", 1), ("gaussian", 1)]
+from vrnn_tutorial.inputs import net
 
 
 def small_cell(seed: int = 0, **options) -> VRNNCell:
     torch.manual_seed(seed)
     return VRNNCell(5, 4, 3, embedding_size=6, **options).double()
-
-
-def some_x(cell: VRNNCell, *shape: int):
-    """Random input with the given leading axes."""
-    if not cell.phi_x.takes_codes:
-        x = torch.randn(*shape, cell.phi_x.input_size).double()
-        return x if cell.configuration["emission"] == "gaussian" else (x > 0).double()
-    return torch.randint(cell.phi_x.input_size, shape if cell.characters == 1 else (*shape, cell.characters))
-
-
-def some_state(cell: VRNNCell, batch: int):
-    def layer():
-        h = torch.randn(batch, cell.hidden_size).double()
-        return (torch.tanh(h), 3 * h) if cell.rnn_type == "lstm" else torch.tanh(h)
-
-    layers = tuple(layer() for _ in range(cell.num_layers))
-    return layers[0] if cell.num_layers == 1 else layers
 
 
 def top_h(cell: VRNNCell, state):
@@ -210,6 +190,21 @@ def transparent_cell(**options) -> VRNNCell:
             linear.weight.zero_(), linear.bias.zero_()
             linear.weight[:4, h_begins : h_begins + 4] = torch.eye(4)
     return cell
+
+
+@pytest.mark.parametrize("rnn", RNNS)
+def test_in_training_a_step_draws_the_weights_from_h_to_h_that_are_zero(rnn):
+    cells = []
+    for weight_dropout in (0.5, 0.0):
+        torch.manual_seed(0)
+        cells.append(VRNNCell(5, 4, 3, rnn=rnn, num_layers=2, weight_dropout=weight_dropout).double())
+    x, state, noise = torch.tensor([1, 2]), some_state(cells[0], 2), torch.randn(2, 3).double()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for layer in cells[1].rnn_cells:
+            layer.weight_hh.copy_(torch.nn.functional.dropout(layer.weight_hh, 0.5))
+    torch.manual_seed(1)
+    assert_close(cells[0](x, state, noise).state, cells[1](x, state, noise).state, **tight)
 
 
 def assert_dropped(seen, whole):

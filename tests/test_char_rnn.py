@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from helpers import EMISSIONS, OTHER_AXES, RNNS, exact, some_x, tight
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
@@ -18,22 +19,10 @@ from vrnn_tutorial.generation import generate
 from vrnn_tutorial.training import train
 from vrnn_tutorial.vrnn import VRNN
 
-exact = {"rtol": 0, "atol": 0}
-tight = {"rtol": 1e-10, "atol": 1e-10}
-RNNS = ["gru", "lstm", "rnn"]
-EMISSIONS = [("categorical", 1), ("categorical", 3), ("bernoulli", 1), ("gaussian", 1)]
-
 
 def small_model(codes: int = 5, **options) -> CharRNN:
     torch.manual_seed(0)
     return CharRNN(codes, 4, embedding_size=6, **options).double()
-
-
-def some_x(model: CharRNN, *shape: int):
-    if not model.phi_x.takes_codes:
-        x = torch.randn(*shape, model.phi_x.input_size).double()
-        return x if model.configuration["emission"] == "gaussian" else (x > 0).double()
-    return torch.randint(model.phi_x.input_size, shape if model.characters == 1 else (*shape, model.characters))
 
 
 def some_state(model: CharRNN, batch: int):
@@ -154,6 +143,52 @@ def test_in_training_the_emission_sees_a_dropped_h_and_the_recurrence_the_whole_
     assert_close(model(x, state).emission.mean, before, **tight)
 
 
+def dropped_once(model: CharRNN) -> None:
+    """A part of its weights from h to h is zero from now on, drawn as weight dropout draws it."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.layers.named_parameters():
+            if name.startswith("weight_hh"):
+                weight.copy_(torch.nn.functional.dropout(weight, 0.5))
+    torch.manual_seed(1)
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([5, 2, 0])], ids=["", "lengths"])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("rnn", RNNS)
+def test_in_training_a_part_of_the_weights_from_h_to_h_is_zero_in_all_steps(rnn, layers, lengths):
+    options = {"rnn": rnn, "num_layers": layers}
+    model, plain = small_model(weight_dropout=0.5, **options).train(), small_model(**options)
+    x, state = some_x(model, 5, 3), some_state(model, 3)
+    assert_close(model.eval()(x, state).hidden, plain(x, state).hidden, **exact)
+    dropped_once(plain)
+    ours, theirs = model.train()(x, state, lengths=lengths), plain(x, state, lengths=lengths)
+    assert_close((ours.hidden, ours.reconstruction, ours.state), (theirs.hidden, theirs.reconstruction, theirs.state))
+    ours.reconstruction.sum().backward(), theirs.reconstruction.sum().backward()
+    for (name, weight), dropped in zip(model.layers.named_parameters(), plain.layers.parameters(), strict=True):
+        expected = 2 * dropped.grad * (dropped != 0) if name.startswith("weight_hh") else dropped.grad
+        assert_close(weight.grad, expected, msg=name)
+
+
+def test_a_locked_mask_hides_the_same_of_a_sequence_in_all_steps():
+    """From the net above, and from the layer above, which puts out what it sees of the h below it."""
+    torch.manual_seed(0)
+    options = {"rnn": "rnn", "num_layers": 2, "emission": "gaussian", "dropout": 0.5, "locked_dropout": True}
+    model = CharRNN(4, 4, embedding_size=4, **options).double().train()
+    with torch.no_grad():
+        for name, weight in model.layers.named_parameters():
+            if name.endswith("l1"):
+                weight.copy_(torch.eye(4)) if name == "weight_ih_l1" else weight.zero_()
+        model.emission_net[0].weight.zero_()[:4] = torch.eye(4)
+        model.emission_net[0].bias.zero_()
+    out = model(some_x(model, 6, 200), some_state(model, 200))
+    heard, seen = out.hidden != 0, out.emission.mean[1:] != 0
+    assert (heard == heard[0]).all() and (seen == seen[0]).all()
+    assert_close(out.emission.mean[1:], 2 * out.hidden[:-1] * seen)
+    for share, expected in ((heard[0], 0.5), (seen[0], 0.25), (heard[0, 1:] == heard[0, :-1], 0.5)):
+        assert abs(share.double().mean() - expected) < 4 * 0.5 / math.sqrt(share.numel())
+
+
 def test_in_training_upper_layers_see_a_dropped_h():
     model = small_model(num_layers=2, dropout=0.5)
     x = some_x(model, 5, 2)
@@ -168,6 +203,7 @@ def test_in_training_upper_layers_see_a_dropped_h():
         ({"hidden_size": 0}, "at least 1 and 0 <= dropout < 1: .*'hidden_size': 0"),
         ({"depth": 0}, "at least 1 and 0 <= dropout < 1: .*'depth': 0"),
         ({"dropout": 1.0}, "at least 1 and 0 <= dropout < 1: .*'dropout': 1.0"),
+        ({"weight_dropout": 1.0}, "at least 1 and 0 <= dropout < 1: .*'weight_dropout': 1.0"),
         ({"rnn": "GRU"}, "rnn must be one of gru, lstm, rnn, not 'GRU'"),
         (
             {"emission": "poisson"},
@@ -196,19 +232,7 @@ def test_an_x_of_the_wrong_type_or_shape_is_refused(x, sentence):
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize(
-    "options, shape, axes",
-    [
-        ({}, (), "T, B"),
-        ({}, (3,), "T, B"),
-        ({}, (3, 3, 3), "T, B"),
-        ({"characters": 3}, (3, 3), "T, B, k"),
-        ({"characters": 3}, (3, 3, 3, 3), "T, B, k"),
-        ({"emission": "gaussian"}, (5, 5), "T, B, D"),
-        ({"emission": "bernoulli"}, (5, 5, 5, 5), "T, B, D"),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options, shape, axes", OTHER_AXES, ids=str)
 def test_an_x_of_other_axes_is_refused_not_broadcast(options, shape, axes, batch_first):
     """Even where every size would fit."""
     model = small_model(batch_first=batch_first, **options)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from helpers import Malicious
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +49,8 @@ def vrnn(batch_first: bool = False, **options) -> VRNN:
 MODELS = {
     "VRNN": vrnn(),
     "VRNN, two LSTM layers, dropout": vrnn(rnn="lstm", num_layers=2, dropout=0.25),
+    "VRNN, locked and weight dropout": vrnn(dropout=0.25, locked_dropout=True, weight_dropout=0.125),
+    "CharRNN, locked and weight dropout": CharRNN(**SIZES, dropout=0.25, locked_dropout=True, weight_dropout=0.125),
     "VRNN, tanh, deep nets": vrnn(rnn="rnn", depth=2),
     "VRNN, two characters a step": vrnn(characters=2),
     "VRNN, Bernoulli, batch first": vrnn(batch_first=True, emission="bernoulli"),
@@ -162,6 +165,32 @@ def test_other_tensors_and_facts_are_kept_beside_the_weights(tmp_path):
     assert about == {"update": 7, "note": "é\n"}
 
 
+def test_in_half_precision_a_file_has_half_the_size_and_is_loaded_in_single(tmp_path):
+    model = CharRNN(hidden_size=120)
+    save_checkpoint(tmp_path / "whole.safetensors", model)
+    save_checkpoint(tmp_path / "half.safetensors", model, half=True)
+    whole, half = ((tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half"))
+    assert half / whole == pytest.approx(0.5, abs=0.01)
+    assert all(tensor.dtype == torch.float16 for tensor in read_parts(tmp_path / "half.safetensors")[1].values())
+    loaded = load_checkpoint(tmp_path / "half.safetensors")
+    for ours, theirs in zip(model.parameters(), loaded.parameters(), strict=True):
+        assert theirs.dtype == torch.float32 and bits(theirs) == bits(ours.half().float())
+    assert not all(bits(a) == bits(b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_what_half_precision_cannot_hold_is_not_saved_in_it(path):
+    model, before = vrnn(), path.read_bytes()
+    with torch.no_grad():
+        model.cell.phi_x.embedding.weight[0, 0] = 70_000
+    with pytest.raises(ValueError) as error:
+        save_checkpoint(path, model, half=True)
+    assert sentence(error) == "cell.phi_x.embedding.weight has values beyond float16's; save it without half=True."
+    assert path.read_bytes() == before
+    save_checkpoint(path, model)
+    assert load_checkpoint(path).cell.phi_x.embedding.weight[0, 0] == 70_000
+
+
 def test_a_later_checkpoint_takes_the_place_of_the_earlier_one(path):
     save_checkpoint(path, MODELS["VAE"])
     assert type(load_checkpoint(path)) is VAE
@@ -223,6 +252,22 @@ class OwnVRNN(VRNN):
         return out._replace(kl=2 * out.kl)
 
 
+class LouderVRNN(VRNN):
+    """A subclass with an argument more, which it puts into its configuration."""
+
+    def __init__(self, *args, gain: float = 1.0, **options):
+        super().__init__(*args, **options)
+        self.gain = gain
+
+    @property
+    def configuration(self):
+        return {**super().configuration, "gain": self.gain}
+
+    def forward(self, x, *args, **options):
+        out = super().forward(x, *args, **options)
+        return out._replace(kl=self.gain * out.kl)
+
+
 class OwnCharRNN(CharRNN):
     def emission(self, h):
         return super().emission(-h)
@@ -237,6 +282,11 @@ OWN = {
     "emission, in two scalers": (vrnn(emission=Scaled(Scaled(Laplace(0.3), 1.0, 2.0), 3.0, 4.0)), [Laplace]),
     "cell": (VRNN(TimidCell(**SIZES, latent_size=2, factor=0.25)), [TimidCell]),
     "VRNN": (OwnVRNN(VRNNCell(**SIZES, latent_size=2), batch_first=True), [OwnVRNN]),
+    "VRNN, an argument": (LouderVRNN(VRNNCell(**SIZES, latent_size=2), batch_first=True, gain=3.0), [LouderVRNN]),
+    "VRNN and cell, an argument each": (
+        LouderVRNN(TimidCell(**SIZES, latent_size=2, factor=0.25), gain=3.0),
+        [LouderVRNN, TimidCell],
+    ),
     "CharRNN": (OwnCharRNN(**SIZES, characters=2), [OwnCharRNN]),
     "VRNN, cell and emission": (
         OwnVRNN(TimidCell(**SIZES, latent_size=2, factor=0.25, emission=Laplace(0.3))),
@@ -426,16 +476,6 @@ def test_a_damaged_header_gives_a_model_or_a_value_error(tmp_path_factory, posit
             len(bits(p)) == len(bits(q))
             for p, q in zip(model.parameters(), MODELS["CharRNN"].parameters(), strict=True)
         )
-
-
-class Malicious:
-    """An object that makes a file when it is unpickled."""
-
-    def __init__(self, victim: Path):
-        self.victim = victim
-
-    def __reduce__(self):
-        return Path.touch, (self.victim,)
 
 
 @pytest.mark.parametrize("how", ["torch.save", "torch.save, the old format", "pickle"])

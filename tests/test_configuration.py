@@ -78,6 +78,7 @@ def test_an_emission_with_options_is_described_by_class_and_options_and_comes_ba
     "make",
     [
         lambda: VRNNCell(5, 4, 3, embedding_size=2, num_layers=2, rnn="lstm", depth=2, dropout=0.25, prior="standard"),
+        lambda: VRNNCell(5, 4, 3, dropout=0.25, locked_dropout=True, weight_dropout=0.125),
         lambda: VRNNCell(5, 4, 3, emission="categorical", characters=3, stochastic=False),
         lambda: VRNNCell(5, 4, 3, emission=Pen(2, position=True)),
         lambda: VRNNCell(5, 4, 3, emission=Scaled(GaussianMixture(2), 0.1, [1.0, 2.0, 3.0, 4.0, 5.0])),
@@ -104,6 +105,8 @@ RECURRENT = {
     "characters": 1,
     "depth": 1,
     "dropout": 0.0,
+    "locked_dropout": False,
+    "weight_dropout": 0.0,
 }
 SIGNATURES = {
     VRNNCell: (

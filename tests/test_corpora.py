@@ -2,7 +2,6 @@
 
 import difflib
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from chapters import ROOT
+from helpers import sha256
 
 from vrnn_tutorial import files
 from vrnn_tutorial.corpora import shakespeare as recipe
@@ -25,10 +25,6 @@ from vrnn_tutorial.text import Corpus, decode
 
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 SOURCE = json.loads(wheels.SOURCES.read_text(encoding="utf-8"))["shakespeare"]
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 # The text itself

@@ -7,7 +7,7 @@ import pytest
 import scipy.integrate
 import scipy.stats
 import torch
-from helpers import spread
+from helpers import exact, spread
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Independent, MixtureSameFamily, Normal
@@ -19,7 +19,6 @@ from vrnn_tutorial.emissions import CategoricalDistribution as Categorical
 from vrnn_tutorial.emissions import GaussianDistribution as Gaussian
 from vrnn_tutorial.emissions.vectors import bounded
 
-exact = {"rtol": 0, "atol": 0}
 leading = st.lists(st.integers(1, 4), min_size=1, max_size=3)
 seeds = st.integers(0, 2**32 - 1)
 

@@ -4,21 +4,16 @@ import math
 
 import pytest
 import torch
-from helpers import spread, vrnn
+from helpers import char_rnn, vrnn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vrnn_tutorial.char_rnn import CharRNN
 from vrnn_tutorial.evaluation import Evaluation, evaluate
 from vrnn_tutorial.gaussian import DiagonalGaussian
 from vrnn_tutorial.text import encode
 from vrnn_tutorial.vrnn import VRNN
 
 TEXT = encode("What's in a name? that which we call a rose")  # 43 characters
-
-
-def char_rnn(**options) -> CharRNN:
-    return spread(CharRNN(**{"hidden_size": 6, "embedding_size": 4, **options}))
 
 
 def step_by_step(model: VRNN, x: torch.Tensor, noise: torch.Tensor) -> tuple[float, float]:

@@ -30,14 +30,20 @@ def trained() -> dict[str, dict]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command_line.torch, "set_num_threads", lambda _: None)
         for run in latent.runs():
-            patch.setattr(command_line, "train", lambda model, _, name=run.name, **options: found.update(
-                {name: {"model": model, **options}}) or iter([]))  # fmt: skip
+            patch.setattr(command_line, "train", lambda model, corpus, name=run.name, **options: found.update(
+                {name: {"model": model, "corpus": corpus, **options}}) or iter([]))  # fmt: skip
             assert command_line.main(["train", *run.arguments]) == 0
     return found
 
 
 def parameters(model) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def told(options: dict) -> dict:
+    """What was asked of `train`, in a form that can be compared; without the seed and the folder."""
+    model, asked = options["model"].configuration, {key: options[key] for key in options if key not in ("out", "seed")}
+    return asked | {"model": model, "corpus": repr(options["corpus"])}
 
 
 def test_each_run_has_its_own_folder_and_goes_on_where_it_was(trained):
@@ -65,14 +71,53 @@ def test_controls_have_the_width_or_the_number_of_parameters(trained):
 def test_what_does_not_minimise_the_elbo_is_judged_by_its_last_weights(trained):
     for run in latent.runs():
         options = trained[run.name]
-        elbo = options["kl_weight"] == 1 or getattr(options["kl_weight"], "stop", None) == 1
+        weighed_by_one = options["kl_weight"] == 1 or getattr(options["kl_weight"], "stop", None) == 1
+        elbo = weighed_by_one and options["objective"] == "elbo"
         kept = [options["updates"]] * (not elbo or options["free_bits"] > 0)
         assert options["keep"] == kept
         assert run.weights == (f"update-{options['updates']}.safetensors" if kept else "best.safetensors")
 
 
-def test_all_runs_fit_into_three_hours_of_two_cores():
-    assert sum(run.seconds for run in latent.runs()) < 0.8 * 3 * 3600 * 2  # the rest is for evaluation and bounds
+def test_trainings_are_compared_that_differ_in_one_thing_alone(trained):
+    """Each control of the VRNN, beside what it is compared with."""
+    for k, name, other, differ in [
+        (2, "vrnn-chained", "vrnn", {"model"}),
+        *((k, "no-noise", "vrnn", {"model"}) for k in (1, 2)),
+        *((k, "elbo-16", "vrnn", {"corpus"}) for k in (2, 4)),
+        *(
+            (k, f"{bound}-16", "elbo-16", {"objective", "particles", "keep"})
+            for k in (2, 4)
+            for bound in ("fivo", "iwae")
+        ),
+        (4, "free-bits-6", "vrnn", {"free_bits", "keep"}),
+        (1, "longer", "vrnn", {"updates", "learning_rate"}),
+        (1, "longer-annealing", "longer", {"kl_weight"}),
+        (1, "longer-annealing-word-dropout", "longer-annealing", {"word_dropout"}),
+    ]:
+        for seed in range(latent.SEEDS):
+            ours, theirs = (told(trained[f"k{k}-{kind}-seed-{seed}"]) for kind in (name, other))
+            assert {key for key in ours if ours[key] != theirs[key]} == differ
+
+
+def test_several_particles_see_so_many_sequences_less(trained):
+    for name, options in trained.items():
+        assert len(next(iter(options["corpus"]))[0]) * options["particles"] == (16 if "elbo-16" in name else 64)
+
+
+def test_after_the_longer_annealing_the_rate_falls_as_slowly_as_without(trained):
+    rate, whole = (trained[f"k1-{kind}-seed-0"]["learning_rate"] for kind in ("longer-annealing", "vrnn"))
+    assert (
+        trained["k1-longer-annealing-seed-0"]["kl_weight"](749)
+        < 1
+        == trained["k1-longer-annealing-seed-0"]["kl_weight"](750)
+    )
+    assert rate(749) == rate.peak and rate.updates - 750 == whole.updates
+    of_all = sum(map(rate, range(2250)))
+    assert sum(map(rate, range(750, 2250))) / of_all == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_all_runs_fit_into_six_hours_of_two_cores():
+    assert sum(run.seconds for run in latent.runs()) < 0.8 * 6 * 3600 * 2  # the rest is for evaluation and bounds
 
 
 @pytest.fixture
@@ -148,25 +193,42 @@ def test_two_runs_that_are_done_at_once_are_both_recorded(tmp_path, fox):
     assert (tmp_path / latent.RESULTS).read_text().splitlines()[1] == '"run-00": {"bounds": {}},'
 
 
-def test_what_is_committed_is_what_the_command_leaves():
-    """No run would be made again, and of the weights those are there that it keeps."""
-    kept = {f"{run.name}.safetensors" for run in latent.runs() if run.keeps_weights}
-    assert set(latent.results()) == {run.name for run in latent.runs()} | set(latent.EARLIER)
+def test_what_is_committed_came_from_these_commands():
+    """What a run with another command left would not be made again; and no weights lie there but those of its runs."""
+    results, made = latent.results(), {run.name: run for run in latent.runs() if run.name in latent.results()}
+    assert set(results) == {*made, *latent.EARLIER}
+    for name, run in made.items():
+        assert results[name]["command"] == f"python -m vrnn_tutorial train {' '.join(run.arguments)}"
+    kept = {f"{name}.safetensors" for name, run in made.items() if run.keeps_weights}
     assert {path.name for path in (latent.ROOT / latent.FOLDER).glob("*.safetensors")} == kept
+
+
+def test_the_list_has_the_runs_that_are_missing(fox, monkeypatch, capsys):
+    first, *others = latent.runs()
+    for run in others[1:]:
+        latent.record(run.name, {})
+    monkeypatch.setattr("sys.argv", ["latent.py", "--list"])
+    latent.main()
+    *listed, last = capsys.readouterr().out.splitlines()
+    assert [line.split("train ")[1] for line in listed] == [" ".join(run.arguments) for run in (first, others[0])]
+    minutes = (first.seconds + others[0].seconds) / 60
+    assert last == f"2 of {len(latent.runs())} runs are missing: {minutes:.0f} minutes of one core to train"
 
 
 @pytest.mark.parametrize("k", [1, 2])
 def test_bounds_are_of_pieces_spread_over_the_test_part(tmp_path, fox, k):
     torch.manual_seed(0)
     rnn, vrnn = CharRNN(hidden_size=4, characters=k), VRNN(VRNNCell(hidden_size=4, latent_size=3, characters=k))
-    for name, model in (("rnn", rnn), ("vrnn", vrnn)):
+    noiseless = VRNN(VRNNCell(hidden_size=4, latent_size=3, characters=k, stochastic=False))
+    for name, model in (("rnn", rnn), ("vrnn", vrnn), ("noiseless", noiseless)):
         save_checkpoint(tmp_path / name / "best.safetensors", model)
         latent.record(name, latent.bounds_of(tmp_path / name / "best.safetensors", 16))
     found = latent.results()
     test = corpus_from_file(fox).test
-    first, last = evaluate(rnn, test[:300]).loss, evaluate(rnn, test[-300:]).loss
-    assert len(found["rnn"]["exact"]) == 64
-    assert [found["rnn"]["exact"][i] for i in (0, -1)] == pytest.approx([first, last], abs=1e-4)
+    for name, model in (("rnn", rnn), ("noiseless", noiseless)):
+        first, last = evaluate(model, test[:300]).loss, evaluate(model, test[-300:]).loss
+        assert list(found[name]) == ["exact"] and len(found[name]["exact"]) == 64
+        assert [found[name]["exact"][i] for i in (0, -1)] == pytest.approx([first, last], abs=1e-4)
     assert list(found["vrnn"]["iwae"]) == list(found["vrnn"]["fivo"]) == ["1", "4", "16"]
     for ladder in found["vrnn"].values():
         means = {K: sum(values) / 64 for K, values in ladder.items()}

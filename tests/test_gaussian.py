@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers import exact
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
@@ -11,7 +12,6 @@ from torch.testing import assert_close
 
 from vrnn_tutorial.gaussian import DiagonalGaussian, standard_normal
 
-exact = {"rtol": 0, "atol": 0}
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 seeds = st.integers(0, 2**32 - 1)
 

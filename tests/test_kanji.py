@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from helpers import sha256
 from scipy.spatial.distance import cdist
 
 from vrnn_tutorial.corpora import kanji as recipe
@@ -25,10 +26,6 @@ from vrnn_tutorial.files import FOLDER, data_folder
 README = " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
 SOURCE = json.loads(wheels.SOURCES.read_text(encoding="utf-8"))["kanji"]
 PARTS = ("train", "validation", "test")
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 # The drawings themselves

@@ -5,14 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import exact
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
 from vrnn_tutorial.lengths import as_batch, as_sequences, check_lengths, mean_over_steps, pad, real_steps
-
-exact = {"rtol": 0, "atol": 0}
 
 
 def lengths_of(*lengths: int) -> torch.Tensor:

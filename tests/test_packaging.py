@@ -183,14 +183,18 @@ def test_before_a_commit_the_check_runs_and_nothing_from_elsewhere():
     assert hook["always_run"] and not hook["pass_filenames"]
 
 
-def test_everything_holds_what_takes_long_and_all_the_rest():
-    """A file that is named beside its own folder, pytest leaves out without a word."""
+def test_everything_holds_what_takes_long_and_all_the_rest(tmp_path):
+    """A file that is named beside its own folder, pytest leaves out without a word. Tried on files of these names."""
     (options,) = re.findall(r"-o (python_files=)'(.*?)'", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    tests = {path.name for path in [*(ROOT / "tests").glob("test_*.py"), ROOT / "tests" / "weekly.py"]}
+    (tmp_path / "tests").mkdir()
+    for name in tests | {"helpers.py"}:
+        (tmp_path / "tests" / name).write_text("def test():\n    pass\n")
     listing = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-o", "".join(options), "tests"]
-    collected = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    files = set(re.findall(r"^(tests/\w+\.py)::", collected, flags=re.MULTILINE))
-    tests = [*(ROOT / "tests").glob("test_*.py"), ROOT / "tests" / "weekly.py"]
-    assert files == {str(path.relative_to(ROOT)) for path in tests}
+    known = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    how = {"cwd": tmp_path, "env": known, "capture_output": True, "text": True, "check": True}
+    collected = subprocess.run(listing, **how).stdout
+    assert set(re.findall(r"^tests/(\w+\.py)::", collected, flags=re.MULTILINE)) == tests
 
 
 @needs_make
@@ -308,6 +312,7 @@ def test_set_up_happens_once(checkout):
         ("test", r"-m pytest .*\btests notebooks --nbval .*--nbval-sanitize-with tests/sanitize\.cfg"),
         ("test-all", r"-m pytest .* -o python_files=test_\*\.py weekly\.py tests notebooks --nbval .*"),
         ("lab", r"-m jupyterlab --ServerApp\.ip=127\.0\.0\.1 .*/notebooks"),
+        ("seconds", r"tests/seconds\.py tests notebooks --nbval .*--nbval-sanitize-with tests/sanitize\.cfg"),
         ("mutants", r"tests/mutants/run\.py"),
         ("notebooks", r"tests/store\.py notebooks/01_vae\.ipynb notebooks/solutions/01_vae\.ipynb"),
         ("records", r"tests/records\.py"),

@@ -15,7 +15,7 @@ FOLDER = ROOT / "notebooks"
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name)
 def test_papermill_can_tell_what_each_parameter_is(path):
     parameters = papermill.inspect_notebook(path)
-    assert parameters
+    assert "seed" in parameters
     for name, about in parameters.items():
         assert about["inferred_type_name"] in ("int", "float", "str"), name
         assert re.search(r"[a-z]{3,}", about["help"]), name
@@ -62,13 +62,6 @@ def test_training_on_a_text_of_the_readers_own(text, tmp_path):
     assert len(history["reconstruction"]) == 3 and history["seed"] == 1
     assert "batch_size=4, length=20" in history["corpus"]
     assert [entry["update"] for entry in history["validation"]] == [0, 3]
-
-
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name)
-def test_another_seed_bears_out_what_a_chapter_asserts(tmp_path, path):
-    """Nbval runs it with 0, tests/weekly.py with more."""
-    assert "seed" in papermill.inspect_notebook(path)
-    papermill.execute_notebook(path, tmp_path / "out.ipynb", {"seed": 1}, cwd=tmp_path, progress_bar=False)
 
 
 # A run of chapter 4, stopped and taken up again

@@ -10,6 +10,8 @@ import pytest
 from chapters import CODE, FORMULA, NOTEBOOKS, PAGES, ROOT, prose
 from spellchecker import SpellChecker
 
+WORDS = (Path(__file__).parent / "words.txt").read_text(encoding="utf-8").split()
+
 
 def markdown(path):
     if path.suffix == ".ipynb":
@@ -21,13 +23,17 @@ def markdown(path):
 def dictionary():
     """English, and our own list of names and terms."""
     words = SpellChecker()
-    words.word_frequency.load_words((Path(__file__).parent / "words.txt").read_text().split())
+    words.word_frequency.load_words(WORDS)
     return words
 
 
 def misspelt(text):
     words = {word.removesuffix("'s") for word in re.findall(r"[A-Za-z][a-z]+(?:'[a-z]+)?", text)}
     return sorted(dictionary().unknown(words))
+
+
+def test_our_own_words_are_words_each_once_and_in_order():
+    assert sorted(set(WORDS)) == WORDS and [word for word in WORDS if not word.isalpha()] == []
 
 
 def test_a_misspelt_word_is_found():

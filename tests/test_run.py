@@ -236,10 +236,13 @@ def test_an_update_whose_validation_was_stopped_gets_its_record_on_resume(tmp_pa
 
 def resumable(kind: str, out: Path, resume: bool = False) -> None:
     two_layers = {"rnn": "lstm", "num_layers": 2, "dropout": 0.3}
+    hidden = two_layers | {"locked_dropout": True, "weight_dropout": 0.3}
     model, corpus = {
         "VRNN": lambda: (text_model(dropout=0.3), ContiguousStreams(CODES, 3, 6)),
         "VRNN, two LSTM layers": lambda: (text_model(**two_layers), ContiguousStreams(CODES, 3, 6)),
         "CharRNN, two LSTM layers": lambda: (text_model("CharRNN", **two_layers), ContiguousStreams(CODES, 3, 6)),
+        "VRNN, all that is hidden": lambda: (text_model(**hidden), ContiguousStreams(CODES, 3, 6)),
+        "CharRNN, all that is hidden": lambda: (text_model("CharRNN", **hidden), ContiguousStreams(CODES, 3, 6)),
         "CharRNN, windows": lambda: (text_model("CharRNN"), RandomWindows(CODES, 3, 6)),
     }[kind]()
     run(
@@ -253,6 +256,7 @@ def resumable(kind: str, out: Path, resume: bool = False) -> None:
         keep=[6],
         learning_rate=Cosine(0.05, 10, 3),
         kl_weight=Ramp(0.0, 1.0, 8),
+        **({"ema_decay": 0.7, "bfloat16": True} if "hidden" in kind else {}),
     )
 
 
@@ -269,7 +273,10 @@ def killed_in_a_write(size: int, kind: str, out: Path) -> None:
     resumable(kind, out, resume=True)
 
 
-@pytest.mark.parametrize("kind", ["VRNN", "VRNN, two LSTM layers", "CharRNN, two LSTM layers", "CharRNN, windows"])
+KINDS = ["VRNN", "VRNN, two LSTM layers", "CharRNN, two LSTM layers", "CharRNN, windows"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "VRNN, all that is hidden", "CharRNN, all that is hidden"])
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(kind, tmp_path, quiet_disk):
     resumable(kind, tmp_path / "whole")
     lines = lines_of(lambda: resumable(kind, tmp_path / "counted"))
@@ -411,7 +418,8 @@ def test_a_run_from_before_word_dropout_goes_on(tmp_path, quiet_disk):
     for part in ("old", "new"):
         run(vector_model(), vectors(), 2, out=tmp_path / part)
     told = history(tmp_path / "old")
-    del told["word_dropout"]
+    for name in ("word_dropout", "ema_decay", "bfloat16"):
+        del told[name]
     (tmp_path / "old" / "history.json").write_text(json.dumps(told))
     for part in ("old", "new"):
         run(vector_model(), vectors(), 4, out=tmp_path / part, resume=True)
@@ -433,10 +441,13 @@ def test_resuming_where_there_is_no_run_starts_one(tmp_path, quiet_disk):
         ("free_bits", 0.0, 0.1),
         ("weight_decay", 0.0, 0.1),
         ("clip", 1.0, 2.0),
+        ("ema_decay", 0.5, 0.75),
+        ("ema_decay", 0.0, 0.75),
+        ("bfloat16", False, True),
         ("evaluate_every", 100, 10),
         ("seed", 0, 1),
     ],
-    ids=["a ramp", "a function", "free bits", "weight decay", "clip", "validation", "seed"],
+    ids=str,
 )
 def test_other_settings_are_no_continuation(name, there, here, tmp_path, quiet_disk):
     run(vector_model(), vectors(), 2, out=tmp_path, **{name: there})

@@ -4,14 +4,12 @@ import random
 
 import pytest
 import torch
+from helpers import exact
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from vrnn_tutorial.text import ASCII, Corpus, corpus_from_file, corpus_from_text, decode, encode, vocabulary_of
-
-exact = {"rtol": 0, "atol": 0}
-
 
 # Codes
 

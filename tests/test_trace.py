@@ -6,24 +6,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from helpers import vrnn
 from matplotlib.colors import same_color
 from torch.testing import assert_close
 
-from vrnn_tutorial import VRNN, VRNNCell, evaluate, plots
+from vrnn_tutorial import evaluate, plots
 from vrnn_tutorial.probes import trace
 from vrnn_tutorial.text import decode, encode
 
 TEXT = "What's in a name? that which we call\na rose"
-
-
-def vrnn(batch_first: bool = False, **options) -> VRNN:
-    """Weights large enough for the state and for z to matter."""
-    torch.manual_seed(0)
-    model = VRNN(VRNNCell(**{"hidden_size": 6, "latent_size": 3, "embedding_size": 4, **options}), batch_first)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.4)
-    return model.double()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +24,7 @@ def read():
 
 @pytest.mark.parametrize("options", [{}, {"rnn": "lstm", "num_layers": 2}, {"batch_first": True, "dropout": 0.5}])
 def test_a_trace_holds_what_each_step_computes(options):
-    model = vrnn(**options)
+    model = vrnn(**options).train()
     read = trace(model, TEXT, draws=3, seed=5)
     assert model.training and model.batch_first == options.get("batch_first", False) and read.text == TEXT
     cell, generator = model.eval().cell, torch.Generator().manual_seed(5)

@@ -244,6 +244,50 @@ def test_the_gradient_is_clipped_before_the_step_and_its_norm_taken_before_that(
             assert_close(moments[f"exp_avg.{name}"], 0.1 * min(1, clip / norm) * gradient, rtol=1e-4, atol=1e-9)
 
 
+# Averaged weights, and bfloat16
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_the_average_is_validated_and_kept_and_the_model_has_its_weights(decay, tmp_path):
+    """After the first update it is the weights; at each one after it moves towards them."""
+    models, expected = text_model("CharRNN"), None
+    options = {"learning_rate": 0.05, "validation": CODES[:30], "evaluate_every": 1, "keep": range(1, 5)}
+    for record in train(models, ContiguousStreams(CODES, 3, 6), updates=4, ema_decay=decay, out=tmp_path, **options):
+        now = [weight.detach().clone() for weight in models.parameters()]
+        expected = now if expected is None else [decay * a + (1 - decay) * b for a, b in zip(expected, now)]
+        kept = load_checkpoint(tmp_path / f"update-{record.update}.safetensors")
+        assert_close(list(kept.parameters()), expected)
+        assert evaluate(kept, CODES[:30], draws=1).loss == pytest.approx(record.validation.loss, rel=1e-6)
+        assert record.sample == "".join(generate(kept, length=200, seed=0))
+    plain = text_model("CharRNN")
+    run(plain, ContiguousStreams(CODES, 3, 6), 4, learning_rate=0.05)
+    assert_close(list(models.parameters()), list(plain.parameters()), rtol=0, atol=0)
+    assert_close(list(load_checkpoint(tmp_path / "last.safetensors").parameters()), now, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, math.nan])
+def test_a_decay_that_averages_nothing_or_for_ever_is_refused(decay):
+    with pytest.raises(ValueError, match=f"^ema_decay={decay}: from 0, which averages nothing, to less than 1.$"):
+        train(text_model(), [CODES], ema_decay=decay)
+
+
+@pytest.mark.parametrize("kind", ["VRNN", "CharRNN"])
+def test_in_bfloat16_the_losses_are_those_of_autocast_and_all_else_is_single(kind, tmp_path):
+    options = {"rnn": "lstm", "num_layers": 2}
+    model, plain = text_model(kind, **options), text_model(kind, **options)
+    x = next(iter(RandomWindows(CODES, 3, 6)))
+    [record] = run(model, [x], 1, bfloat16=True, validation=CODES[:30], evaluate_every=1, seed=1, out=tmp_path)
+    with training._seeded(1, 0, x.device), torch.autocast("cpu", torch.bfloat16):
+        out = plain(x)
+    assert record.reconstruction == out.reconstruction.mean().item()
+    with training._seeded(1, 0, x.device):
+        single = plain(x).reconstruction.mean().item()
+    assert record.reconstruction != single and record.reconstruction == pytest.approx(single, rel=0.01)
+    assert record.validation == evaluate(model, CODES[:30], draws=1, seed=1)
+    saved = safetensors.torch.load_file(tmp_path / "last.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
+
+
 # Sequences of unequal length
 
 

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import spread
+from helpers import exact, spread, tight
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
@@ -21,8 +21,6 @@ from vrnn_tutorial.evaluation import evaluate
 from vrnn_tutorial.probes import active_units, swap_z
 from vrnn_tutorial.vrnn import VRNN
 
-tight = {"rtol": 1e-10, "atol": 1e-10}
-exact = {"rtol": 0, "atol": 0}
 T, LENGTHS = 5, (3, 0, 5, 1)
 #: Each emission, what its x is, and the size of that.
 EMISSIONS = {

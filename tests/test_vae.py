@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import exact, tight
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -12,8 +13,6 @@ from torch.testing import assert_close
 
 from vrnn_tutorial.vae import VAE
 
-exact = {"rtol": 0, "atol": 0}
-tight = {"rtol": 1e-10, "atol": 1e-10}
 EMISSIONS = ["bernoulli", "gaussian"]
 
 
@@ -110,3 +109,15 @@ def test_no_example_is_mixed_with_another():
 def test_an_emission_that_makes_no_vae_is_refused(emission, sentence):
     with pytest.raises(ValueError, match=sentence):
         VAE(emission=emission)
+
+
+@pytest.mark.parametrize("x", [torch.zeros(3, 5), torch.zeros(4), torch.zeros(2, 3, 4), torch.zeros(3, 4).long()])
+def test_an_x_of_another_size_axes_or_type_is_refused(x):
+    with pytest.raises(ValueError, match=r"^x must hold real vectors \(B, 4\), not torch\.\w+ \([\d, ]+\)\.$"):
+        VAE(4, 8, 2)(x)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (1, 2), (2,)])
+def test_a_noise_of_another_size_is_refused(shape):
+    with pytest.raises(ValueError, match=r"^noise must be \(3, 2\), not \([\d, ]+\)\.$"):
+        VAE(4, 8, 2)(torch.zeros(3, 4), torch.zeros(shape))

@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from helpers import EMISSIONS, OTHER_AXES, RNNS, exact, some_state, some_x, tight
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
@@ -16,10 +17,6 @@ from torch.testing import assert_close
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.vrnn import VRNN, Output
 
-exact = {"rtol": 0, "atol": 0}
-tight = {"rtol": 1e-10, "atol": 1e-10}
-RNNS = ["gru", "lstm", "rnn"]
-EMISSIONS = [("categorical", 1), ("categorical", 3), ("bernoulli", 1), ("gaussian", 1)]
 #: One of each path through time: the GRU with its gradient by hand, and the open loop.
 PATHS = [{"rnn": "gru"}, {"rnn": "gru", "depth": 2}, {"rnn": "lstm", "num_layers": 2}, {"rnn": "rnn", "num_layers": 3}]
 
@@ -27,27 +24,6 @@ PATHS = [{"rnn": "gru"}, {"rnn": "gru", "depth": 2}, {"rnn": "lstm", "num_layers
 def small_model(codes: int = 5, batch_first: bool = False, **options) -> VRNN:
     torch.manual_seed(0)
     return VRNN(VRNNCell(codes, 4, 3, embedding_size=6, **options), batch_first).double()
-
-
-def some_x(cell: VRNNCell, *shape: int):
-    """Random input with the given leading axes; vectors can carry gradients."""
-    if not cell.phi_x.takes_codes:
-        x = torch.randn(*shape, cell.phi_x.input_size).double()
-        return (x if cell.configuration["emission"] == "gaussian" else 0.1 + 0.8 * (x > 0).double()).requires_grad_()
-    return torch.randint(cell.phi_x.input_size, shape if cell.characters == 1 else (*shape, cell.characters))
-
-
-def some_state(cell: VRNNCell, batch: int):
-    def layer():
-        h = torch.randn(batch, cell.hidden_size).double()
-        return (
-            (torch.tanh(h).requires_grad_(), (3 * h).requires_grad_())
-            if cell.rnn_type == "lstm"
-            else torch.tanh(h).requires_grad_()
-        )
-
-    layers = tuple(layer() for _ in range(cell.num_layers))
-    return layers[0] if cell.num_layers == 1 else layers
 
 
 def some_noise(cell: VRNNCell, *shape: int):
@@ -79,6 +55,12 @@ def stepped(model: VRNN, x, state, noise) -> Output:
         state,
         *(stack([getattr(step, name) for step in steps]) for name in ("prior", "posterior", "z", "hidden", "emission")),
     )
+
+
+def kl(out: Output) -> torch.Tensor:
+    """Of each entry of z, by torch.distributions in double precision."""
+    posterior, prior = (Normal(p.mean.double(), p.log_std.double().exp()) for p in (out.posterior, out.prior))
+    return kl_divergence(posterior, prior)
 
 
 def gradients(outputs, inputs) -> list:
@@ -358,9 +340,72 @@ def test_in_training_the_recurrence_sees_the_whole_h(rnn):
         assert_close(model.cell.hidden(state), h_t, **tight)
 
 
+@pytest.mark.parametrize("options", [{"rnn": "gru"}, {"rnn": "gru", "num_layers": 2}, {"rnn": "lstm"}], ids=str)
+def test_a_locked_mask_hides_the_same_of_a_sequence_in_all_steps(options):
+    model = transparent_model(**options, locked_dropout=True).train()
+    state = some_state(model.cell, 200)
+    out = model(some_x(model.cell, 6, 200), state)
+    kept = out.prior.mean != 0
+    assert_close(out.prior.mean, 2 * torch.cat([model.cell.hidden(state)[None], out.hidden[:-1]]) * kept)
+    assert_close(out.emission.mean, out.prior.mean, **exact)
+    assert (kept == kept[0]).all()
+    for agreement in (kept[0], kept[0, 1:] == kept[0, :-1]):
+        assert abs(agreement.double().mean() - 0.5) < 4 * 0.5 / math.sqrt(agreement.numel())
+    gradients(out.reconstruction, list(model.parameters()))
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_an_upper_layer_sees_a_dropped_h_of_the_layer_below(locked):
+    """It puts out what it sees of it."""
+    model = small_model(rnn="rnn", num_layers=2, dropout=0.5, locked_dropout=locked).train()
+    with torch.no_grad():
+        upper = model.cell.rnn_cells[1]
+        upper.weight_ih.copy_(torch.eye(4)), upper.weight_hh.zero_(), upper.bias_ih.zero_(), upper.bias_hh.zero_()
+    kept = model(some_x(model.cell, 6, 200)).hidden != 0
+    assert abs(kept.double().mean() - 0.5) < 4 * 0.5 / math.sqrt(kept[0].numel() if locked else kept.numel())
+    assert (kept[1:] == kept[:-1]).double().mean().item() == pytest.approx(1.0 if locked else 0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([5, 2, 0])], ids=["", "lengths"])
+@pytest.mark.parametrize("options", PATHS, ids=str)
+def test_in_training_a_part_of_the_weights_from_h_to_h_is_zero_in_all_steps(options, lengths):
+    model, plain = small_model(weight_dropout=0.5, **options).train(), small_model(**options).eval()
+    x, noise, state = some_x(plain.cell, 5, 3), some_noise(plain.cell, 5, 3), some_state(plain.cell, 3)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for cell in plain.cell.rnn_cells:
+            cell.weight_hh.copy_(torch.nn.functional.dropout(cell.weight_hh, 0.5))
+    torch.manual_seed(1)
+    ours, theirs = model(x, state, noise, lengths=lengths), plain(x, state, noise, lengths=lengths)
+    assert_close(tuple(ours)[:-1], tuple(theirs)[:-1], **tight)
+    given, dropped = (m.cell.rnn_cells[-1].weight_hh for m in (model, plain))
+    [ours], [theirs] = gradients(ours.hidden, [given]), gradients(theirs.hidden, [dropped])
+    assert_close(ours, 2 * theirs * (dropped != 0), **tight)
+    assert 0 < (dropped == 0).sum() < dropped.numel()
+
+
+@pytest.mark.parametrize("options", [{"locked_dropout": True}, {"weight_dropout": 0.5}], ids=str)
+def test_a_cell_that_is_called_step_by_step_keeps_no_mask_and_says_so(options):
+    model = small_model(**options)
+    model.cell.phi_x.register_forward_hook(lambda *_: None)
+    x = some_x(model.cell, 2, 3)
+    with pytest.raises(ValueError, match="has a hook, .*: called step by step, it keeps no mask; train it without"):
+        model(x)
+    assert model.eval()(x).hidden.shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("options", PATHS, ids=str)
+def test_under_autocast_the_kl_is_computed_in_single_precision(options):
+    model = small_model(**options).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(some_x(model.cell, 20, 3))
+    assert_close(out.kl.double(), kl(out).sum(-1), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("options", PATHS, ids=str)
 def test_in_evaluation_nothing_is_dropped(options):
-    with_dropout, without = (small_model(dropout=dropout, **options).eval() for dropout in (0.5, 0.0))
+    dropped = {"dropout": 0.5, "locked_dropout": True, "weight_dropout": 0.5}
+    with_dropout, without = (small_model(**more, **options).eval() for more in (dropped, {}))
     x, noise = some_x(without.cell, 5, 2), some_noise(without.cell, 5, 2)
     assert_close(tuple(with_dropout(x, None, noise)), tuple(without(x, None, noise)), **exact)
 
@@ -402,19 +447,7 @@ def test_vectors_of_the_wrong_size_are_refused(options, shape, sentence):
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize(
-    "options, shape, axes",
-    [
-        ({}, (), "T, B"),
-        ({}, (3,), "T, B"),
-        ({}, (3, 3, 3), "T, B"),
-        ({"characters": 3}, (3, 3), "T, B, k"),
-        ({"characters": 3}, (3, 3, 3, 3), "T, B, k"),
-        ({"emission": "gaussian"}, (5, 5), "T, B, D"),
-        ({"emission": "bernoulli"}, (5, 5, 5, 5), "T, B, D"),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options, shape, axes", OTHER_AXES, ids=str)
 def test_an_x_of_other_axes_is_refused_not_broadcast(options, shape, axes, batch_first):
     """Even where every size would fit."""
     model = small_model(batch_first=batch_first, **options)

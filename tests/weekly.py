@@ -13,10 +13,9 @@ from store import VIEW
 RULES = get_sanitize_patterns((ROOT / "tests" / "sanitize.cfg").read_text())
 
 
-@pytest.mark.parametrize("seed", range(2, 10))  # with 0 nbval runs it, with 1 tests/test_papermill.py
+@pytest.mark.parametrize("seed", range(1, 10))  # with 0 nbval runs it
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name)
 def test_every_seed_bears_out_what_a_chapter_asserts(tmp_path, path, seed):
-    assert "seed" in papermill.inspect_notebook(path)
     papermill.execute_notebook(path, tmp_path / "out.ipynb", {"seed": seed}, cwd=tmp_path, progress_bar=False)
 
 

@@ -109,6 +109,8 @@ def parser() -> argparse.ArgumentParser:
     add("--characters", type=int, default=cell.characters, help="characters per time step")
     add("--depth", type=int, default=cell.depth, help="linear layers in each net")
     add("--dropout", type=float, default=cell.dropout, help="share of h hidden from the nets in training")
+    add("--locked-dropout", action="store_true", help="hide the same share in all steps of a sequence")
+    add("--weight-dropout", type=float, default=cell.weight_dropout, help="share of the weights from h to h left out")
     add(
         "--prior",
         choices=["conditional", "standard"],
@@ -125,9 +127,12 @@ def parser() -> argparse.ArgumentParser:
     add("--batch", type=int, default=64, help="sequences per update")
     add("--length", type=int, default=300, help="time steps per sequence and update")
     add("--learning-rate", type=float, default=0.001, help="of Adam; its peak, with --cosine")
-    add("--cosine", action="store_true", help="raise the learning rate over 100 updates, then lower it to 0")
+    add("--cosine", action="store_true", help="raise the learning rate over --warmup updates, then lower it to 0")
+    add("--warmup", type=int, default=100, metavar="N", help="updates that --cosine takes to raise it")
     add("--weight-decay", type=float, default=0.0, help="decoupled weight decay")
     add("--clip", type=float, default=1.0, help="largest norm of the gradient")
+    add("--ema-decay", type=float, default=0.0, help="of an average of the weights, which is validated and kept")
+    add("--bfloat16", action="store_true", help="compute the losses under autocast to bfloat16; weights stay float32")
     add(
         "--objective",
         choices=["elbo", "iwae", "fivo"],
@@ -217,6 +222,8 @@ def run_train(options) -> None:
         emission=emission(options.characters, corpus.vocabulary if options.vocabulary == "own" else None),
         depth=options.depth,
         dropout=options.dropout,
+        locked_dropout=options.locked_dropout,
+        weight_dropout=options.weight_dropout,
     )
     if options.model == "vrnn":
         of_z: dict[str, Any] = dict(latent_size=options.latent, prior=options.prior, stochastic=not options.no_noise)
@@ -234,7 +241,7 @@ def run_train(options) -> None:
         out=options.out,
         resume=options.resume,
         seed=options.seed,
-        learning_rate=Cosine(peak, options.updates) if options.cosine else peak,
+        learning_rate=Cosine(peak, options.updates, options.warmup) if options.cosine else peak,
         kl_weight=Ramp(0.0, weight, options.anneal) if options.anneal else weight,
         free_bits=options.free_bits,
         objective=options.objective,
@@ -242,6 +249,8 @@ def run_train(options) -> None:
         word_dropout=options.word_dropout,
         weight_decay=options.weight_decay,
         clip=options.clip,
+        ema_decay=options.ema_decay,
+        bfloat16=options.bfloat16,
         evaluate_every=options.evaluate_every,
         keep=options.keep,
         device=options.device,

@@ -66,7 +66,7 @@ def matrix_products(cell: VRNNCell, length: int, batch_size: int) -> Callable[[]
     step, with one GRU layer and nets of depth 1.
     """
     first, weight, characters = cell.first_weights(), cell.get_parameter, length * batch_size
-    recurrent = weight("phi_z.0.0.weight"), first.rnn_z, first.rnn_h, first.posterior_h
+    recurrent = weight("phi_z.0.0.weight"), first.rnn_z, weight("rnn_cells.0.weight_hh"), first.posterior_h
     batched = weight("prior_net.0.weight"), weight("emission_net.0.weight")
     per_code = weight("phi_x.net.0.0.weight"), first.posterior_x, first.rnn_x
     codes = min(cell.phi_x.input_size, characters)
@@ -167,8 +167,11 @@ def _high_water() -> int:
 def report(batch_size=64, length=300, rounds=15, lengths=(75, 150, 300, 600, 1200), batch_sizes=(16, 64, 256)):
     """Yields the benchmark as lines of text, each as soon as it is known: about two minutes on two cores.
 
-    batch_size (streams, in generation), length and rounds are those of the speeds, lengths (ascending) and batch_sizes
-    those of growth. Torch uses the threads that the caller has set. Each ratio is the quotient of two printed numbers.
+    Torch uses the threads that the caller has set. Each ratio is the quotient of two printed numbers.
+
+    Args:
+        batch_size, length, rounds: of the speeds; in generation, the streams and characters of each.
+        lengths, batch_sizes: of growth; the lengths ascend.
     """
     cpuinfo = Path("/proc/cpuinfo")
     name = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None

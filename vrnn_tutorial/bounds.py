@@ -57,8 +57,17 @@ def iwae(
     """The importance-weighted bound on log p(x), from K = `samples` draws of z per x: (B,), nats per x or sequence.
 
     log 1/K sum_k p(x, z_k) / q(z_k | x); Burda et al. 2016 (arXiv 1509.00519), equation 8. In expectation it is the
-    ELBO at K = 1, never falls as K grows, and tends to log p(x). model: a VAE, x (B, D), or a VRNN, x (T, B, ...),
-    whose sequences start from zeros. lengths: (B,), of sequences. Raises ValueError for fewer than one sample.
+    ELBO at K = 1, never falls as K grows, and tends to log p(x).
+
+    Args:
+        model: a VAE, or a VRNN, whose sequences start from zeros.
+        x: (B, D) of a VAE; (T, B, ...) of a VRNN.
+        samples: K.
+        generator: draws z.
+        lengths: (B,), of sequences.
+
+    Raises:
+        ValueError: for fewer than one sample.
     """
     options = {} if lengths is None else {"lengths": lengths}
     return iwae_bound(model, x, samples, generator=generator, **options).log_p
@@ -80,8 +89,18 @@ def fivo(
     size 1 / sum_k (w_t^k)^2 falls under `resample_below` K, K ancestors are drawn in proportion to the weights, which
     start anew from 1/K; at 0 none ever is, and this is `iwae`. In expectation it is the ELBO at K = 1 and at most
     log p(x), to which it tends; that it never falls as K grows is not certain, unlike with `iwae`. Its gradient leaves
-    out which ancestors were drawn, as theirs does (section 3.2). model: a VRNN, x (T, B, ...), whose sequences start
-    from zeros. lengths: (B,), of sequences. Raises ValueError for fewer than one particle.
+    out which ancestors were drawn, as theirs does (section 3.2).
+
+    Args:
+        model: a VRNN, whose sequences start from zeros.
+        x: (T, B, ...).
+        particles: K.
+        generator: draws z and ancestors.
+        resample_below: the share of K.
+        lengths: (B,), of sequences.
+
+    Raises:
+        ValueError: for fewer than one particle.
     """
     return fivo_bound(model, x, particles, resample_below, generator=generator, lengths=lengths).log_p
 
@@ -99,7 +118,12 @@ def iwae_bound(model, x: Tensor, samples: int, **options) -> Bound:
 
 
 def fivo_bound(model, x: Tensor, particles: int, resample_below: float = 0.5, **options) -> Bound:
-    """`fivo`, and what else a training loop needs. options: as a VRNN's forward takes them."""
+    """`fivo`, and what else a training loop needs.
+
+    Args:
+        model, x, particles, resample_below: as there.
+        options: as a VRNN's forward takes them.
+    """
     if particles < 1:
         raise ValueError(f"particles must be at least 1, not {particles}.")
     filter = _Filter(particles, resample_below, options.get("generator"))

@@ -8,8 +8,9 @@ each weight's gradient is one matrix product after it.
 import torch
 from torch import Tensor
 
-from .cell import VRNNCell, values_are_there
+from .cell import VRNNCell
 from .gaussian import LARGEST_LOG_STD, LEAST_POSTERIOR_LOG_STD, posterior_from_raw
+from .inputs import values_are_there
 
 
 def why_not_by_hand(cell: VRNNCell) -> str | None:
@@ -35,7 +36,11 @@ def gated_path(
     memory: Tensor | None,
     steps: Tensor | None,
 ):
-    """vrnn.open_path for one GRU layer and nets of depth 1, whose arguments and results it shares."""
+    """paths.open_path for one GRU layer and nets of depth 1.
+
+    Args:
+        cell, x_posterior, x_rnn, noise, layers, mask, memory, steps: as there, and so is what it returns.
+    """
     weights, (phi,) = cell.first_weights(), cell.phi_z[0].children()
     hidden, raw, z, z_features = _GatedPath.apply(
         x_posterior,
@@ -47,7 +52,7 @@ def gated_path(
         phi.weight,
         phi.bias,
         weights.rnn_z,
-        weights.rnn_h,
+        cell.hidden_weights()[0],
         weights.rnn_h_bias,
     )
     if steps is None:

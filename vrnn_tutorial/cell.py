@@ -9,17 +9,17 @@ nets make a step, each named after the distribution or the state that it compute
     rnn         x_t, z_t, h_{t-1} -> h_t     the recurrence
 """
 
-from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from .configuration import CellConfiguration, made_of
 from .emissions import Distribution, Emission
-from .gaussian import DiagonalGaussian, from_raw, posterior_from_raw
+from .gaussian import DiagonalGaussian, from_raw, posterior_from_raw, single
+from .inputs import InputFeatures, net
 
 RNN_CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell, "rnn": nn.RNNCell}
 
@@ -48,82 +48,8 @@ class FirstWeights(NamedTuple):
     posterior_bias: Tensor  # (.,)
     rnn_x: Tensor  # (gates H, E)
     rnn_z: Tensor  # (gates H, H)
-    rnn_h: Tensor  # (gates H, H)
     rnn_bias: Tensor  # (gates H,), beside phi_x(x) and phi_z(z)
     rnn_h_bias: Tensor  # (gates H,), beside h
-
-
-def net(inputs: int, width: int, outputs: int, depth: int) -> nn.Sequential:
-    """`depth` linear layers with ELU between them; the inner ones are `width` wide."""
-    sizes = [inputs, *[width] * (depth - 1), outputs]
-    layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ELU())]
-    return nn.Sequential(*layers[:-1])
-
-
-class InputFeatures(nn.Module):
-    """phi_x: what the nets see of x_t. Codes are embedded, vectors go through a linear layer; then linear and ELU.
-
-    x: int64 codes (...), or (..., k) for k characters per step, whose embeddings are joined; or real vectors (..., D).
-    Returns features (..., E). Raises ValueError for an x of the wrong type or size, and for values that the emission
-    does not know.
-    """
-
-    def __init__(self, input_size: int, embedding_size: int, emission: Emission, depth: int):
-        super().__init__()
-        self.input_size, self.embedding_size = input_size, embedding_size
-        self.characters, self.takes_codes = emission.characters, emission.takes_codes
-        # In a tuple, since an emission that has weights of its own is a part of the model and not of this one.
-        self._emission = (emission,)
-        self.embedding = (
-            nn.Embedding(input_size, embedding_size)
-            if self.takes_codes
-            else nn.Linear(emission.reads(input_size), embedding_size)
-        )
-        self.net = nn.Sequential(net(self.characters * embedding_size, embedding_size, embedding_size, depth), nn.ELU())
-
-    @property
-    def emission_type(self) -> Emission:
-        return self._emission[0]
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
-        return self.features(x)
-
-    def features(self, x: Tensor) -> Tensor:
-        """phi_x of an x that has been checked."""
-        features = self.embedding(x if self.takes_codes else self.emission_type.inputs(x))
-        return self.net(features if self.characters == 1 else features.flatten(-2))
-
-    def read(self, x, *leading: str) -> Tensor:
-        """x as a tensor of the type that the nets read, its axes checked: these, and k or D behind them.
-
-        x may be a NumPy array; real numbers of another precision are converted. Raises ValueError for other axes, and
-        for an axis without an entry.
-        """
-        # An array may be read-only, or run backwards.
-        x = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
-        axes = (*leading, *(["k"] * (self.characters > 1) if self.takes_codes else ["D"]))
-        if x.dim() != len(axes) or x.numel() == 0:
-            raise ValueError(f"x must be ({', '.join(axes)}), none of them 0, but its shape is {tuple(x.shape)}.")
-        return x.to(self.embedding.weight.dtype) if x.is_floating_point() and not self.takes_codes else x
-
-    def check(self, x: Tensor) -> None:
-        """Raises ValueError unless x (..., k) or (..., D) has the type, the size and values of this model's."""
-        if not self.takes_codes:
-            if not x.is_floating_point() or x.shape[-1] != self.input_size:
-                raise ValueError(f"x must hold real vectors of size {self.input_size}, not {x.dtype} {tuple(x.shape)}.")
-        elif x.dtype != torch.int64:
-            raise ValueError(f"x must hold int64 codes, not {x.dtype}.")
-        elif self.characters > 1 and x.shape[-1] != self.characters:
-            raise ValueError(f"x must end in an axis of {self.characters} characters; its shape is {tuple(x.shape)}.")
-        if values_are_there():
-            self.emission_type.check(x, self.input_size)
-
-
-def values_are_there() -> bool:
-    """Whether numbers may be looked at: not while a program is made of the operations, to be run on others."""
-    tracing = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    return not (tracing or torch._C._are_functorch_transforms_active())
 
 
 #: The methods by which a step is made.
@@ -165,17 +91,26 @@ def structure(module: nn.Module) -> tuple:
 class VRNNCell(nn.Module):
     """One VRNN step: `step = cell(x, state)`, with `cell.prior`, `.posterior`, `.emission` and `.rnn` as its parts.
 
-    input_size: number of codes V, or the size D of a real or binary vector.
-    hidden_size, latent_size, embedding_size: H of the state, Z of z, E of phi_x's features.
-    num_layers: recurrent layers; the top one's h feeds the nets. rnn: "gru", "lstm" or "rnn" (tanh).
-    emission: "categorical" or "chained" (x: codes), "bernoulli" or "gaussian" (x: vectors), or an instance of an
-    Emission. characters: codes per step, for an emission given by name.
-    depth: linear layers in each net. dropout: share of h that the nets (and the layer above) do not see in training.
-    prior: "conditional", or "standard", N(0, 1) at every step, the VRNN-I of Chung et al., section 4.
-    stochastic: False takes the noise out: z is the prior's mean, there is no encoder, and the KL is zero.
-
     The defaults are the source article's configuration: 95,104 parameters.
-    Raises ValueError for an unknown rnn, emission or prior and for sizes that make no model.
+
+    Args:
+        input_size: number of codes V, or the size D of a real or binary vector.
+        hidden_size, latent_size, embedding_size: H of the state, Z of z, E of phi_x's features.
+        num_layers: recurrent layers; the top one's h feeds the nets.
+        rnn: "gru", "lstm" or "rnn" (tanh).
+        emission: "categorical" or "chained" (x: codes), "bernoulli" or "gaussian" (x: vectors), or an instance of an
+            Emission.
+        characters: codes per step, for an emission given by name.
+        depth: linear layers in each net.
+        dropout: share of h that the nets (and the layer above) do not see in training.
+        locked_dropout: whether it is the same share in all steps of a sequence.
+        weight_dropout: share of the weights from h to h that are zero in training, the same ones in all steps of a
+            sequence. A step alone draws both anew.
+        prior: "conditional", or "standard", N(0, 1) at every step, the VRNN-I of Chung et al., section 4.
+        stochastic: False takes the noise out: z is the prior's mean, there is no encoder, and the KL is zero.
+
+    Raises:
+        ValueError: for an unknown rnn, emission or prior and for sizes that make no model.
     """
 
     @made_of(CellConfiguration)
@@ -185,6 +120,7 @@ class VRNNCell(nn.Module):
         self.rnn_type, self.characters, self.dropout, self.stochastic = c.rnn, c.characters, c.dropout, c.stochastic
         self.hidden_size, self.latent_size, self.num_layers = c.hidden_size, c.latent_size, c.num_layers
         self.embedding_size, self.depth = c.embedding_size, c.depth
+        self.locked_dropout, self.weight_dropout = c.locked_dropout, c.weight_dropout
         H, Z, E, seen = c.hidden_size, c.latent_size, c.embedding_size, c.hidden_size + c.emission_type.memory_size
         self.emission_type = c.emission_type.bind(c.input_size, seen + H, E, H)
         self.phi_x = InputFeatures(c.input_size, E, self.emission_type, c.depth)
@@ -206,9 +142,17 @@ class VRNNCell(nn.Module):
     ) -> Step:
         """One training step: x_t and the state before it give both distributions of z_t, a z_t, x_t's emission, h_t.
 
-        x: codes (B,), (B, k), or vectors (B, D). state: None is zeros. noise: (B, Z), drawn if not given.
-        rnn_input: what the recurrence reads in place of x, whose shape it has.
         z_t comes from the posterior through the reparameterization trick. Gradients flow from step to step.
+
+        Args:
+            x: codes (B,), (B, k), or vectors (B, D).
+            state: before the step; None is zeros.
+            noise: (B, Z), standard normal, drawn with the generator if not given.
+            generator: torch's own if there is none.
+            rnn_input: what the recurrence reads in place of x, whose shape it has.
+
+        Raises:
+            ValueError: for an x of the wrong type, axes, size or values, and a state of other parts or sizes.
         """
         x = self.phi_x.read(x, "B")
         state = start_from(state, self.zero_state(next(self.parameters()).new_empty(x.shape[0], 0)))
@@ -268,7 +212,7 @@ class VRNNCell(nn.Module):
             assert isinstance(first, nn.Linear)
             posterior = [*first.weight.tensor_split([E, E + H], 1), first.bias]
         of_x, of_h, of_memory, bias = posterior
-        return FirstWeights(of_x, of_h, of_memory, bias, rnn_x, rnn_z, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh)
+        return FirstWeights(of_x, of_h, of_memory, bias, rnn_x, rnn_z, rnn.bias_ih, rnn.bias_hh)
 
     def rnn(self, x: Tensor, z: Tensor, state: State) -> State:
         """The state after x_t and z_t: the recurrence, Chung equation 7."""
@@ -278,21 +222,35 @@ class VRNNCell(nn.Module):
         self, features: Tensor, z_features: Tensor, state: State, memory: Tensor | None = None
     ) -> State:
         """The recurrence, given phi_x(x) (B, E) and phi_z(z) (B, H) in place of x and z, and the memory after x."""
-        layers = self.layer_states(state)
-        bottom = self.rnn_cells[0](torch.cat([features, z_features], -1), layers[0])
-        return self.state_of(self.upper_layers(bottom, layers), memory)
+        layers, hidden = self.layer_states(state), self.hidden_weights()
+        bottom = layer_step(self.rnn_cells[0], torch.cat([features, z_features], -1), layers[0], hidden[0])
+        return self.state_of(self.upper_layers(bottom, layers, hidden), memory)
 
     def remember(self, x: Tensor, state: State) -> Tensor | None:
         """The memory (B, M) after x, if the emission keeps one."""
         return self.emission_type.remember(x[None], state[1])[0] if self.emission_type.memory_size else None
 
-    def upper_layers(self, bottom: Tensor | tuple, layers: tuple) -> tuple:
-        """The layers' new states, given the lowest one's: each layer above reads the h of the one below it."""
+    def upper_layers(
+        self, bottom: Tensor | tuple, layers: tuple, hidden: list[Tensor], masks: Tensor | None = None
+    ) -> tuple:
+        """The layers' new states, given the lowest one's: each layer above reads the h of the one below it.
+
+        hidden: hidden_weights() of all layers. masks: (L - 1, B, H), what each layer above sees of the h below it;
+        drawn if not given.
+        """
         states = [bottom]
-        for cell, before in zip(self.rnn_cells[1:], layers[1:], strict=True):
-            below = F.dropout(self.layer_hidden(states[-1]), self.dropout, self.training)
-            states.append(cell(below, before))
+        for i, cell in enumerate(self.rnn_cells[1:]):
+            below = self.layer_hidden(states[-1])
+            below = F.dropout(below, self.dropout, self.training) if masks is None else below * masks[i]
+            states.append(layer_step(cell, below, layers[i + 1], hidden[i + 1]))
         return tuple(states)
+
+    def hidden_weights(self) -> list[Tensor]:
+        """Each layer's weights from h to h (gates H, H); in training, weight dropout makes a part of them zero."""
+        weights: list[Tensor] = [cell.get_parameter("weight_hh") for cell in self.rnn_cells]
+        if self.training and self.weight_dropout:
+            return [F.dropout(weight, self.weight_dropout) for weight in weights]
+        return weights
 
     def zero_state(self, like: Tensor) -> State:
         """The state before the first step, zeros, for the batch of `like` (B, ...), with its type and device."""
@@ -325,7 +283,26 @@ class VRNNCell(nn.Module):
         return layer if isinstance(layer, Tensor) else layer[0]
 
 
+def layer_step(cell: nn.Module, x: Tensor, state: Tensor | tuple, hidden: Tensor) -> Tensor | tuple:
+    """A recurrent layer's next state, its weights from h to h being `hidden`."""
+    if hidden is cell.weight_hh:
+        return cell(x, state)
+    return functional_call(cell, {"weight_hh": hidden}, (x, state))
+
+
+def what_changed(cell: VRNNCell) -> str | None:
+    """In what a cell is not a VRNNCell as it was made, so that it has to be called step by step; None: in nothing."""
+    if own := cell.own_parts():
+        return f"the cell has a {own[0]} of its own"
+    if structure(cell) != cell.made_of:
+        return "a part of the cell was exchanged"
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any("forward" in vars(part) or any(getattr(part, hook) for hook in hooks) for part in cell.modules()):
+        return "a part of the cell has a hook, or a forward of its own"
+    return None
+
+
 def emit(emission_net: nn.Module, context: Tensor, emission: Emission) -> Any:
     """The distribution of x that the emission's net makes of what it reads, `context` (..., C)."""
-    raw = emission_net(context)
+    raw = single(emission_net(context))
     return emission.distribution(torch.cat([raw, context], -1) if emission.reads_context else raw)

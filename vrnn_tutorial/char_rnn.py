@@ -1,17 +1,20 @@
 """CharRNN: the control without z (chapter 4)."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from .cell import InputFeatures, emit, net, start_from
+from .cell import emit, start_from
 from .configuration import CharRNNConfiguration, made_of
 from .emissions import Distribution
+from .inputs import InputFeatures, net, without_padding
 from .lengths import check_lengths, real_steps
 from .models import Drawn, sample_of
-from .vrnn import without_padding
 
 RNN_LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 
@@ -33,7 +36,14 @@ class CharRNN(nn.Module):
     Two controls come of it. With the VRNN's sizes it shows what z adds (45,632 parameters at the default); with
     hidden_size=120 it has as many parameters as the default VRNN (94,800), and shows whether z pays. With
     emission="chained" it is the control without independence in a step (chapter 6).
-    Arguments and errors are VRNNCell's, without those that concern z, and VRNN's batch_first.
+
+    Args:
+        input_size, hidden_size, embedding_size, num_layers, rnn, emission, characters, depth, dropout, locked_dropout,
+            weight_dropout: as in VRNNCell.
+        batch_first: whether x is (B, T, ...) in place of (T, B, ...).
+
+    Raises:
+        ValueError: as VRNNCell.
     """
 
     latent_size = 0
@@ -43,6 +53,7 @@ class CharRNN(nn.Module):
         super().__init__()
         self.configuration = c.as_dict()
         self.rnn_type, self.characters, self.dropout = c.rnn, c.characters, c.dropout
+        self.locked_dropout, self.weight_dropout = c.locked_dropout, c.weight_dropout
         self.hidden_size, self.num_layers, self.batch_first = c.hidden_size, c.num_layers, c.batch_first
         H, E, L, seen = c.hidden_size, c.embedding_size, c.num_layers, c.hidden_size + c.emission_type.memory_size
         self.emission_type = c.emission_type.bind(c.input_size, seen, E, H)
@@ -63,10 +74,18 @@ class CharRNN(nn.Module):
         generator: torch.Generator | None = None,
         lengths: Tensor | None = None,
     ) -> CharRNNOutput:
-        """The loss over a sequence; arguments and errors are those of a VRNN's `forward` of the same names.
+        """The loss over a sequence.
 
-        x: codes (T, B), (T, B, k), or vectors (T, B, D); (B, T, ...) with batch_first. generator: not used, since
-        there is no noise.
+        Args:
+            x: codes (T, B), (T, B, k), or vectors (T, B, D); (B, T, ...) with batch_first.
+            state: before the first step; None is zeros.
+            rnn_input: what the recurrence reads in place of x, whose shape it has; the loss keeps to x.
+            generator: not used, since there is no noise.
+            lengths: (B,), int64, 0 to T: how many steps of each sequence there are; None for all T. What stands behind
+                them changes nothing.
+
+        Raises:
+            ValueError: for x, state, rnn_input and lengths that a VRNN's `forward` would refuse.
         """
         axes = "BT" if self.batch_first else "TB"
         x = self.phi_x.read(x, *axes)
@@ -83,7 +102,7 @@ class CharRNN(nn.Module):
         recurrent, memory = self._split(state)
         hidden, after = self._recur(features, recurrent, lengths)
         before = torch.cat([self._top(recurrent)[None], hidden[:-1]])
-        seen = F.dropout(before, self.dropout, self.training)
+        seen = self._hide(before)
         if memory is not None:
             memory = torch.cat([memory[None], self.emission_type.remember(heard, memory)])
             seen, hidden = torch.cat([seen, memory[:-1]], -1), torch.cat([hidden, memory[1:]], -1)
@@ -101,16 +120,27 @@ class CharRNN(nn.Module):
 
     def _recur(self, features: Tensor, state: Tensor | tuple, lengths: Tensor | None):
         """The layers over features (T, B, E): the top one's h (T, B, H), and each sequence's last state."""
-        if lengths is None:
-            return self.layers(features, state)
-        # A packed sequence has a step at least; the state of one that has none is what it was.
-        packed = nn.utils.rnn.pack_padded_sequence(features, lengths.clamp(min=1).cpu(), enforce_sorted=False)
-        hidden, after = self.layers(packed, state)
-        hidden, _ = nn.utils.rnn.pad_packed_sequence(hidden, total_length=len(features))
-        some = (lengths > 0)[None, :, None]
+        if not (self.training and (self.locked_dropout or self.weight_dropout)):
+            return _run(self.layers, features, state, lengths)
+        hidden, states = features, []
+        for i in range(self.num_layers):
+            layer = RNN_LAYERS[self.rnn_type](hidden.shape[-1], self.hidden_size, device="meta")
+            weights = {
+                name: self.layers.get_parameter(name.replace("l0", f"l{i}")) for name, _ in layer.named_parameters()
+            }
+            weights["weight_hh_l0"] = F.dropout(weights["weight_hh_l0"], self.weight_dropout)
+            before = state[i : i + 1] if isinstance(state, Tensor) else tuple(part[i : i + 1] for part in state)
+            hidden, after = _run(partial(_call, layer, weights), self._hide(hidden) if i else hidden, before, lengths)
+            states.append(after)
         if isinstance(state, Tensor):
-            return hidden, torch.where(some, after, state)
-        return hidden, tuple(torch.where(some, *parts) for parts in zip(after, state, strict=True))
+            return hidden, torch.cat(states)
+        return hidden, tuple(map(torch.cat, zip(*states, strict=True)))
+
+    def _hide(self, h: Tensor) -> Tensor:
+        """What is seen of h (T, B, H): in training, dropout hides a part of it."""
+        if self.training and self.locked_dropout:
+            return h * F.dropout(h.new_ones(h.shape[1:]), self.dropout)
+        return F.dropout(h, self.dropout, self.training)
 
     def emission(self, h: Tensor) -> Any:
         """p(x_t | h_{t-1}). h: (..., H)."""
@@ -130,7 +160,13 @@ class CharRNN(nn.Module):
         prior_temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor | tuple:
-        """The state after x, (T, B, ...)."""
+        """The state after x.
+
+        Args:
+            x: (T, B, ...), or (B, T, ...) with batch_first.
+            state, lengths: as in `forward`.
+            prior_temperature, generator: not used, since there is no z.
+        """
         return self(x, state, lengths=lengths).state
 
     def draw(
@@ -144,7 +180,14 @@ class CharRNN(nn.Module):
         noise: Tensor | None = None,
         uniforms: Tensor | None = None,
     ) -> Drawn:
-        """The next x of each sequence, as a VRNN draws it; what concerns z has nothing to act on."""
+        """The next x of each sequence, as a VRNN draws it.
+
+        Args:
+            state: what the sequences were so far, B of them.
+            temperature: of x, as its distribution's `sample` has it.
+            generator, uniforms: x is drawn with the one, or given by the others, as its `sample` says.
+            prior_temperature, shift, noise: not used, since there is no z.
+        """
         emission = self.emission(self.hidden(state))
         return Drawn(sample_of(emission, temperature, generator, uniforms), None, emission)
 
@@ -170,3 +213,22 @@ class CharRNN(nn.Module):
 
     def _top(self, recurrent: Tensor | tuple) -> Tensor:
         return (recurrent[0] if self.rnn_type == "lstm" else recurrent)[-1]
+
+
+def _call(layer: nn.Module, weights: dict[str, Tensor], x, state):
+    """The layer, with these weights, over x from this state."""
+    return functional_call(layer, weights, (x, state))
+
+
+def _run(layers: Callable, features: Tensor, state: Tensor | tuple, lengths: Tensor | None):
+    """Layers over features (T, B, E), which may be of unequal lengths (B,): h (T, B, H) of the top one, last states."""
+    if lengths is None:
+        return layers(features, state)
+    # A packed sequence has a step at least; the state of one that has none is what it was.
+    packed = nn.utils.rnn.pack_padded_sequence(features, lengths.clamp(min=1).cpu(), enforce_sorted=False)
+    hidden, after = layers(packed, state)
+    hidden, _ = nn.utils.rnn.pad_packed_sequence(hidden, total_length=len(features))
+    some = (lengths > 0)[None, :, None]
+    if isinstance(state, Tensor):
+        return hidden, torch.where(some, after, state)
+    return hidden, tuple(torch.where(some, *parts) for parts in zip(after, state, strict=True))

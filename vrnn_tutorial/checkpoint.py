@@ -1,5 +1,6 @@
 """Checkpoints: safetensors and a configuration, written whole or not at all, and never unpickled (chapter 4)."""
 
+import inspect
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from .cell import VRNNCell
@@ -23,10 +25,16 @@ WEIGHTS = "model."
 
 
 def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Sequence[type] = ()) -> Model:
-    """The model of that class name and `model.configuration`, with fresh weights; `cell` names a VRNN's.
+    """A model with fresh weights.
 
-    classes: models, cells and emissions from outside this package. Raises UnknownClass, a ValueError, for a name that
-    is neither in it nor among them.
+    Args:
+        name: of its class.
+        configuration: its `configuration`.
+        cell: the name of its cell's class, if it is a VRNN.
+        classes: models, cells and emissions from outside this package.
+
+    Raises:
+        UnknownClass: a ValueError, for a name that is neither in this package nor among the classes.
     """
     known = KNOWN | {found.__name__: found for found in classes}
     for wanted in (name, cell):
@@ -39,18 +47,27 @@ def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: 
         )
     if not issubclass(known[name], VRNN):
         return known[name](**options)
-    batch_first = options.pop("batch_first", False)
-    return known[name](known[cell](**options), batch_first=batch_first)
+    of_cell = {*inspect.signature(VRNNCell).parameters, *inspect.signature(known[cell]).parameters}
+    own = {argument: options.pop(argument) for argument in options.keys() - of_cell}
+    return known[name](known[cell](**options), **own)
 
 
-def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None = None, **about) -> None:
+def save_checkpoint(
+    path: Path, model: Model, tensors: dict[str, Tensor] | None = None, *, half: bool = False, **about
+) -> None:
     """Saves a model so that load_checkpoint needs nothing but the file.
 
-    model: also a compiled one, or of a subclass: arguments that its constructor adds must stand in `configuration`.
-    tensors: what else is to be kept, under names of its own. about: facts to keep beside the configuration, as JSON.
+    Args:
+        path: the file; its folder is made.
+        model: also a compiled one, or of a subclass: arguments that its constructor adds must stand in `configuration`.
+        tensors: what else is to be kept, under names of its own.
+        half: whether the weights are rounded to float16, for half the size; loaded they are float32 again.
+        about: facts to keep beside the configuration, as JSON.
 
-    Raises ValueError for a subclass that could not be made again, or that has the name of a class of this package, and
-    OSError if the file cannot be written; a checkpoint that was there before stays.
+    Raises:
+        ValueError: for a subclass that could not be made again, that has the name of a class of this package,
+            or has weights that float16 cannot hold, if it is to.
+        OSError: if the file cannot be written; a checkpoint that was there before stays.
     """
     weights = model.state_dict()
     model = uncompiled(model)
@@ -58,6 +75,10 @@ def save_checkpoint(path: Path, model: Model, tensors: dict[str, Tensor] | None 
     if isinstance(model, VRNN):
         check_class(type(uncompiled(model.cell)), model.configuration, KNOWN)
     content = {WEIGHTS + name.replace("_orig_mod.", ""): tensor.contiguous() for name, tensor in weights.items()}
+    if half:
+        content = {name: tensor.half() for name, tensor in content.items()}
+        if lost := [name for name, tensor in content.items() if not tensor.isfinite().all()]:
+            raise ValueError(f"{lost[0].removeprefix(WEIGHTS)} has values beyond float16's; save it without half=True.")
     metadata = {
         "format": FORMAT,
         "model": type(model).__name__,
@@ -92,6 +113,7 @@ def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Mod
         if name == "ChainedCharRNN":
             name, configuration, weights = _from_chained(configuration, weights)
         model = make_model(name, configuration, metadata.get("cell", "VRNNCell"), classes)
+        weights = {n: tensor.float() if tensor.dtype == torch.half else tensor for n, tensor in weights.items()}
         model.load_state_dict(weights, assign=True)  # takes their precision, too
         about = json.loads(metadata["about"])
     except UnknownClass as error:

@@ -18,13 +18,24 @@ S = TypeVar("S")
 class RecurrentConfiguration:
     """What every recurrent model is made of; the defaults are the source article's.
 
-    input_size: number of codes V, or the size D of a vector. hidden_size, embedding_size: H of the state, E of phi_x's
-    features. num_layers: recurrent layers; the top one's h feeds the nets. rnn: "gru", "lstm" or "rnn" (tanh).
-    emission: what x is, an instance of an Emission, or "categorical" or "chained" (x: codes), "bernoulli" or "gaussian"
-    (x: vectors). characters: codes per step, of an emission given by name. depth: linear layers in each net. dropout:
-    share of h that the nets (and the layer above) do not see in training.
+    Args:
+        input_size: number of codes V, or the size D of a vector.
+        hidden_size: H of the state.
+        embedding_size: E of phi_x's features.
+        num_layers: recurrent layers; the top one's h feeds the nets.
+        rnn: "gru", "lstm" or "rnn" (tanh).
+        emission: what x is, an instance of an Emission, or "categorical" or "chained" (x: codes), "bernoulli" or
+            "gaussian" (x: vectors); as JSON, what `emissions.describe` says of one.
+        characters: codes per step, of an emission given by name.
+        depth: linear layers in each net.
+        dropout: share of h that the nets (and the layer above) do not see in training.
+        locked_dropout: whether it is the same share in all steps of a sequence (Gal and Ghahramani 2016, arXiv
+            1512.05287).
+        weight_dropout: share of the weights from h to h that are zero in training, the same ones in all steps (Merity
+            et al. 2018, arXiv 1708.02182).
 
-    Raises ValueError for an unknown rnn or emission and for sizes that make no model.
+    Raises:
+        ValueError: for an unknown rnn or emission and for sizes that make no model.
     """
 
     input_size: int = 128
@@ -37,13 +48,15 @@ class RecurrentConfiguration:
     characters: int = 1
     depth: int = 1
     dropout: float = 0.0
+    locked_dropout: bool = False
+    weight_dropout: float = 0.0
     emission_type: Emission = field(init=False, repr=False)
 
     def __post_init__(self):
         emission = emission_of(self.emission, self.characters)
         object.__setattr__(self, "emission_type", emission)
         object.__setattr__(self, "characters", emission.characters)
-        _check_sizes(self, dropout=self.dropout)
+        _check_sizes(self, dropout=self.dropout, weight_dropout=self.weight_dropout)
         if self.rnn not in ("gru", "lstm", "rnn"):
             raise ValueError(f"rnn must be one of gru, lstm, rnn, not {self.rnn!r}.")
 
@@ -54,9 +67,17 @@ class RecurrentConfiguration:
 
 @dataclass(frozen=True)
 class CellConfiguration(RecurrentConfiguration):
-    """Of a VRNNCell. latent_size: Z. prior: "conditional", of h, or "standard", N(0, 1) at every step (VRNN-I).
+    """Of a VRNNCell.
 
-    stochastic: False takes the noise out: z is the prior's mean, there is no encoder, and no KL.
+    Args:
+        input_size, hidden_size, embedding_size, num_layers, rnn, emission, characters, depth, dropout: as in every
+            RecurrentConfiguration.
+        latent_size: Z.
+        prior: "conditional", of h, or "standard", N(0, 1) at every step (VRNN-I).
+        stochastic: False takes the noise out: z is the prior's mean, there is no encoder, and no KL.
+
+    Raises:
+        ValueError: likewise, for an unknown prior, and for a standard prior without noise.
     """
 
     latent_size: int = 64
@@ -74,7 +95,13 @@ class CellConfiguration(RecurrentConfiguration):
 
 @dataclass(frozen=True)
 class CharRNNConfiguration(RecurrentConfiguration):
-    """Of a CharRNN. batch_first: whether x is (B, T, ...) in place of (T, B, ...)."""
+    """Of a CharRNN.
+
+    Args:
+        input_size, hidden_size, embedding_size, num_layers, rnn, emission, characters, depth, dropout: as in every
+            RecurrentConfiguration.
+        batch_first: whether x is (B, T, ...) in place of (T, B, ...).
+    """
 
     _: KW_ONLY
     batch_first: bool = False
@@ -82,7 +109,18 @@ class CharRNNConfiguration(RecurrentConfiguration):
 
 @dataclass(frozen=True)
 class VAEConfiguration:
-    """Of a VAE; input_size is D of its vectors, latent_size Z, hidden_size the width of the inner layers."""
+    """Of a VAE.
+
+    Args:
+        input_size: D of its vectors.
+        hidden_size: width of the inner layers.
+        latent_size: Z.
+        emission: an Emission of vectors that keeps no past, or "bernoulli" or "gaussian".
+        depth: linear layers in each net; at depth 1 encoder and decoder are linear.
+
+    Raises:
+        ValueError: for an emission of codes, or one with a past, and for sizes that make no model.
+    """
 
     input_size: int = 64
     hidden_size: int = 128
@@ -106,16 +144,15 @@ class VAEConfiguration:
         return _arguments(self)
 
 
-def _check_sizes(configuration: RecurrentConfiguration | VAEConfiguration, dropout: float = 0.0) -> None:
+def _check_sizes(configuration: RecurrentConfiguration | VAEConfiguration, **shares: float) -> None:
     sizes = {f.name: getattr(configuration, f.name) for f in fields(configuration) if f.type is int}
     for name, size in sizes.items():
         try:
             object.__setattr__(configuration, name, operator.index(size))  # NumPy's integers are no JSON
         except TypeError:
             raise ValueError(f"{name} must be a whole number, not {size!r}.") from None
-    if min(sizes.values()) < 1 or not 0 <= dropout < 1:
-        said = {**sizes, "dropout": dropout}
-        raise ValueError(f"sizes, layers and depth must be at least 1 and 0 <= dropout < 1: {said}.")
+    if min(sizes.values()) < 1 or not all(0 <= share < 1 for share in shares.values()):
+        raise ValueError(f"sizes, layers and depth must be at least 1 and 0 <= dropout < 1: {sizes | shares}.")
 
 
 def _arguments(configuration: RecurrentConfiguration | VAEConfiguration) -> dict:

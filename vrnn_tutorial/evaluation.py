@@ -41,12 +41,14 @@ def evaluate(
     """The ELBO of a text or of sequences, averaged over `draws` of z; a state is carried from first step to last.
 
     Args:
+        model: of sequences.
         held_out: codes (N,) of a text; or a batch as the model reads it: sequences x (T, B, ...), x and their lengths,
             or a list of sequences of any lengths. The mean is over the steps that there are.
         draws: of z, for a model that has one.
         streams: 1 reads a text as one; S reads S equal parts side by side, each from zeros, which is faster, and leaves
             out up to S - 1 steps at the end.
-        seed: of the draws. steps_at_once: how many are in memory; it changes nothing else.
+        seed: of the draws.
+        steps_at_once: how many are in memory; it changes nothing else.
 
     Raises:
         ValueError: for a text that has not one step per stream, fewer than one draw or stream, and a model that does

@@ -57,9 +57,14 @@ class DiagonalGaussian(NamedTuple):
 
 def from_raw(raw: Tensor, least: float = LEAST_LOG_STD) -> DiagonalGaussian:
     """The Gaussian (..., D) of a net's raw numbers (..., 2D): means, then log deviations, kept from `least` to 10."""
-    mean, log_std = raw.chunk(2, -1)
+    mean, log_std = single(raw).chunk(2, -1)
     # A clamp, whose gradient takes a third of the time.
     return DiagonalGaussian(mean, F.hardtanh(log_std, least, LARGEST_LOG_STD))
+
+
+def single(raw: Tensor) -> Tensor:
+    """A net's raw numbers; under autocast back in single precision, since losses are small differences of them."""
+    return raw.float() if torch.is_autocast_enabled(raw.device.type) else raw
 
 
 def posterior_from_raw(raw: Tensor) -> DiagonalGaussian:

@@ -39,6 +39,7 @@ def sample(
     Weights are those of the moment of the call: training may go on meanwhile.
 
     Args:
+        model: what generates.
         prime: what went before, codes (P,), (P, k) or vectors (P, D), the same for each stream; or a list of such, one
             for each stream, of any lengths. The posterior reads it.
         state: what to go on from, the `state` of an earlier step or a model's output; None for the beginning.
@@ -123,9 +124,11 @@ def forecast(
     """Many futures of several sequences, all in one call, with bands: 0.1 to 0.9 holds four of five of the model's own.
 
     Args:
+        model: of any x.
         pasts: B sequences (T_i, ...) of any lengths; the posterior reads each of them `draws` times.
         steps: S, how far to look.
-        draws: N, futures of each. quantiles: Q numbers from 0 to 1.
+        draws: N, futures of each.
+        quantiles: Q numbers from 0 to 1.
         temperature, prior_temperature, seed: as in `sample`.
 
     Raises:
@@ -153,9 +156,16 @@ def generate(
 ) -> Iterator[str]:
     """A stream of `length` characters that follow on `prime`; the prime itself is not among them.
 
-    The pieces are single characters, or k at a time for a model of k characters per step, whose prime must then hold
-    a multiple of k. Temperatures, seed, shift and errors as in `sample`; ValueError too for a prime outside the model's
-    vocabulary, a negative length, and a model whose x is no text.
+    The pieces are single characters, or k at a time for a model of k characters per step.
+
+    Args:
+        model: of a text.
+        prime: what was written before, in the model's vocabulary; a multiple of k characters.
+        temperature, prior_temperature, seed, shift: as in `sample`.
+        length: how many characters.
+
+    Raises:
+        ValueError: for a prime outside the vocabulary, a negative length, a model whose x is no text, and as `sample`.
     """
     pieces = _pieces(model, prime, temperature, prior_temperature, length, seed, 1, shift)
     return (piece[0] for piece in pieces)
@@ -171,7 +181,12 @@ def generate_many(
     seed: int | None = None,
     shift: Tensor | None = None,
 ) -> list[str]:
-    """`streams` independent texts of `length` characters, generated side by side. Otherwise as `generate`."""
+    """Independent texts, generated side by side.
+
+    Args:
+        streams: how many.
+        model, prime, temperature, prior_temperature, length, seed, shift: as in `generate`, whose errors it raises.
+    """
     pieces = _pieces(model, prime, temperature, prior_temperature, length, seed, streams, shift)
     return ["".join(column) for column in zip(*pieces, strict=True)] or [""] * streams
 

@@ -80,7 +80,13 @@ class SequenceModel(Protocol):
         prior_temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Any:
-        """The state after x, which went before what is to be generated; z's deviation is multiplied."""
+        """The state after x, which went before what is to be generated.
+
+        Args:
+            x, state, lengths: as in `forward`.
+            prior_temperature: multiplies the deviation of a z that the posterior gives.
+            generator: draws z.
+        """
         ...
 
     def draw(
@@ -94,7 +100,17 @@ class SequenceModel(Protocol):
         noise: Tensor | None = None,
         uniforms: Tensor | None = None,
     ) -> Drawn:
-        """The next step of each sequence, given the state."""
+        """The next step of each sequence.
+
+        Args:
+            state: what the sequences were so far, B of them.
+            temperature: of x, as its distribution's `sample` has it.
+            prior_temperature: multiplies z's deviation.
+            generator: draws z and x.
+            shift: (Z,), by which z is moved, in units of the prior's deviation.
+            noise: (B, Z), standard normal, for z, in the generator's place.
+            uniforms: for x, in the generator's place, as its distribution's `sample` says.
+        """
         ...
 
     def advance(self, x: Tensor, z: Tensor | None, state: Any) -> Any:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .gaussian import DiagonalGaussian, standard_normal
+from .inputs import without_padding
 from .text import ASCII, encode
-from .vrnn import VRNN, without_padding
+from .vrnn import VRNN
 
 
 class Trace(NamedTuple):
@@ -54,14 +55,21 @@ def swap_z(
 ) -> Tensor:
     """Loss 1 in nats per time step, (T, B), when decoder and recurrence are given another z: does it matter which?
 
-    source: "posterior", the z that x itself gives, so that this is the model's own loss 1; "prior", drawn from the
-    prior at the h that such draws lead to; "zeros"; or "other", what the posterior drew for the neighbouring sequence.
-    A z tells of h as well, since the prior's mean moves with h, and a z out of place is missed for that alone. With
-    `relative` not z is swapped but (z - mean_p) / std_p, all that can tell of x_t: then zeros are the prior's mean.
+    A z tells of h as well, since the prior's mean moves with h, and a z out of place is missed for that alone.
 
-    x: (T, B, ...), also for a model with batch_first, read from zeros. lengths: (B,), behind which the loss is 0 (and a
-    neighbour's z, if that is shorter, zeros). The same seed gives the same draws. Raises ValueError for another source,
-    and for "other" with one sequence, which has no neighbour.
+    Args:
+        model: whose z it is.
+        x: (T, B, ...), also for a model with batch_first, read from zeros.
+        source: "posterior", the z that x itself gives, so that this is the model's own loss 1; "prior", drawn from the
+            prior at the h that such draws lead to; "zeros"; or "other", what the posterior drew for the neighbouring
+            sequence.
+        relative: whether not z is swapped but (z - mean_p) / std_p, all that can tell of x_t: then zeros are the
+            prior's mean.
+        seed: of the draws.
+        lengths: (B,), behind which the loss is 0 (and a neighbour's z, if that is shorter, zeros).
+
+    Raises:
+        ValueError: for another source, and for "other" with one sequence, which has no neighbour.
     """
     model, generator = _reader(model, x, seed)
     if source == "other" and x.shape[1] < 2:
@@ -91,8 +99,13 @@ def active_units(
 
     Burda et al. 2016 (arXiv 1509.00519), section 5.2, count the variance of the posterior's mean. Here the prior is
     conditional, and that mean moves with h even where it says nothing of x_t, so the prior's is taken from it first.
-    x: (T, B, ...), also for a model with batch_first, read from zeros; the variance is over its T B steps, or
-    those within `lengths` (B,).
+
+    Args:
+        model: whose z it is.
+        x: (T, B, ...), also for a model with batch_first, read from zeros.
+        threshold: of the variance, over all steps.
+        seed: of the draws of z.
+        lengths: (B,); steps behind them do not count.
     """
     model, generator = _reader(model, x, seed)
     out = model(x, generator=generator, lengths=lengths)

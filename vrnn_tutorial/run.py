@@ -12,11 +12,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .cell import VRNNCell
 from .checkpoint import classes_of, read_checkpoint, read_parts, save_checkpoint, uncompiled
@@ -43,9 +44,16 @@ class Record(NamedTuple):
 
 
 class Run:
-    """A run's model, optimizer, carried state and history, kept in the folder `out`, if there is one.
+    """A run's model, optimizer, carried state and history.
 
-    Raises as `training.train` does for a folder that holds a run which cannot go on with these settings.
+    Args:
+        model: what is trained.
+        settings: the corpus, the schedules and the other settings of `training.train`, by name.
+        out: the folder to keep it all in; None keeps nothing.
+        resume: whether to go on with the run in `out`, if there is one.
+
+    Raises:
+        ValueError, FileExistsError: as `training.train`, for a folder with a run that cannot go on with these settings.
     """
 
     def __init__(self, model, settings: dict, out: Path | None, resume: bool):
@@ -55,6 +63,8 @@ class Run:
         self.settings: dict = json.loads(_to_json({name: _describe(value) for name, value in settings.items()}))
         self.schedules = {name: settings[name] for name in LOSS_SCHEDULES}
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=settings["weight_decay"])
+        decay = settings["ema_decay"]
+        self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
         self.update, self.state, self.saved, self.knows_data = 0, None, None, False
         self.history = {
             **self.settings,
@@ -88,6 +98,11 @@ class Run:
         return any(entry["update"] == self.update for entry in self.history["validation"])
 
     @property
+    def averaged(self) -> Any:
+        """The model with the average of its weights, if there is one; else with its weights."""
+        return self.model if self._average is None else self._average.module
+
+    @property
     def losses(self) -> list[float]:
         """The last update's, in single precision, which the history's nine digits give back exactly."""
         losses = [self.history[name][-1] for name in LOSSES]
@@ -107,7 +122,9 @@ class Run:
         self.history["data"], self.knows_data = found, True
 
     def step_done(self, state, losses: tuple[float, ...], seconds: float, processor_seconds: float) -> None:
-        """Notes an update: the state to carry on, and its LOSSES."""
+        """Notes an update: the weights, in their average; the state to carry on; its LOSSES; and what it took."""
+        if self._average is not None:
+            self._average.update_parameters(self.model)
         self.update, self.state = self.update + 1, state
         self.history["seconds"] += seconds
         self.history["processor_seconds"] += processor_seconds
@@ -116,13 +133,13 @@ class Run:
 
     def keep(self) -> None:
         """Keeps the weights as they are in a checkpoint of their own."""
-        self._save_weights(f"update-{self.update}")
+        self._save_weights(f"update-{self.update}", self.averaged)
 
     def validation_done(self, evaluation: Evaluation, sample: str | None) -> None:
         """Keeps the weights if they are the best. The history hears of it last: what it tells has been done."""
         losses = [_number(entry["loss"]) for entry in self.history["validation"]]
         if -math.inf < evaluation.loss < min(filter(math.isfinite, losses), default=math.inf):
-            self._save_weights("best")
+            self._save_weights("best", self.averaged)
         self.saved = None
         figures = {name: getattr(evaluation, name) for name in ("loss", "kl", "reconstruction")}
         self.history["validation"].append({"update": self.update, **figures, "sample": sample})
@@ -136,14 +153,15 @@ class Run:
         names = dict(zip(self.model.parameters(), (name for name, _ in self.model.named_parameters()), strict=True))
         for parameter, moments in self.optimizer.state.items():
             tensors |= {f"{key}.{names[parameter]}": moments[key] for key in ("exp_avg", "exp_avg_sq")}
-        self._save_weights(
-            "last", tensors, schedules={name: self._values_hash(name, self.update) for name in LOSS_SCHEDULES}
-        )
+        if self._average is not None:
+            tensors |= {f"average.{name}": weight.data for name, weight in self.averaged.named_parameters()}
+        schedules = {name: self._values_hash(name, self.update) for name in LOSS_SCHEDULES}
+        self._save_weights("last", self.model, tensors, schedules=schedules)
         self.saved = self.update
 
-    def _save_weights(self, name: str, tensors: dict[str, Tensor] | None = None, **about) -> None:
+    def _save_weights(self, name: str, model, tensors: dict[str, Tensor] | None = None, **about) -> None:
         if self.out is not None:
-            save_checkpoint(self.out / f"{name}.safetensors", self.model, tensors, update=self.update, **about)
+            save_checkpoint(self.out / f"{name}.safetensors", model, tensors, update=self.update, **about)
 
     def _values_hash(self, schedule: str, updates: int) -> str:
         """Of the values that a schedule has in so many updates, each with nine digits."""
@@ -170,8 +188,12 @@ class Run:
         return model, tensors
 
     def _restore(self, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-        """Weights, moments and state."""
+        """Weights, their average, moments and state."""
         self.model.load_state_dict(model.state_dict())
+        if self._average is not None:
+            self._average.n_averaged.fill_(self.update)
+            for name, weight in self.averaged.named_parameters():
+                weight.data.copy_(tensors[f"average.{name}"])
         for name, parameter in self.model.named_parameters():
             if f"exp_avg.{name}" in tensors:
                 self.optimizer.state[parameter] = {
@@ -232,7 +254,7 @@ def _history(out: Path) -> dict:
         text = (out / "history.json").read_text().replace('"Linear(', '"Ramp(')
         history = json.loads(text, parse_constant=lambda _: None)  # they had bare NaN and Infinity, too
         rates = [{"from": 0, "learning_rate": history["learning_rate"]}]
-        options = {"word_dropout": 0.0, "objective": "elbo", "particles": 1}
+        options = {"word_dropout": 0.0, "objective": "elbo", "particles": 1, "ema_decay": 0.0, "bfloat16": False}
         return {**options, "data": None, "learning_rates": rates, **history}
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{out / 'history.json'} cannot be read ({error}); the run cannot go on.") from error

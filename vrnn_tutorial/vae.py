@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .cell import net, values_are_there
 from .configuration import VAEConfiguration, made_of
 from .emissions import Distribution
 from .gaussian import DiagonalGaussian, posterior_from_raw
+from .inputs import net, values_are_there
 
 
 class VAEOutput(NamedTuple):
@@ -25,9 +25,17 @@ class VAEOutput(NamedTuple):
 class VAE(nn.Module):
     """x -> posterior q(z | x) -> z -> emission p(x | z), under a standard normal prior p(z).
 
-    Kingma and Welling 2014, "Auto-Encoding Variational Bayes" (arXiv 1312.6114). input_size: D of the vectors x.
-    latent_size: Z. hidden_size: width of the inner layers. emission: "bernoulli" or "gaussian". depth: linear layers
-    in each net; at depth 1 encoder and decoder are linear. Raises ValueError for an emission of codes.
+    Kingma and Welling 2014, "Auto-Encoding Variational Bayes" (arXiv 1312.6114).
+
+    Args:
+        input_size: D of the vectors x.
+        hidden_size: width of the inner layers.
+        latent_size: Z.
+        emission: "bernoulli" or "gaussian", or an instance of an Emission of vectors.
+        depth: linear layers in each net; at depth 1 encoder and decoder are linear.
+
+    Raises:
+        ValueError: for an emission of codes, or one that reads the past, and for sizes that make no model.
     """
 
     batch_axis = 0
@@ -41,9 +49,17 @@ class VAE(nn.Module):
         self.emission_net = net(c.latent_size, c.hidden_size, c.emission_type.size(c.input_size), c.depth)
 
     def forward(self, x: Tensor, noise: Tensor | None = None, generator: torch.Generator | None = None) -> VAEOutput:
-        """x: (B, D). noise: (B, Z), standard normal, drawn if not given. Raises ValueError for other values."""
+        """Both losses. x: (B, D). noise: (B, Z), standard normal, drawn with the generator if not given.
+
+        Raises ValueError for an x of the wrong type, axes, size or values, and for a noise of another size.
+        """
+        D, Z = self.configuration["input_size"], self.configuration["latent_size"]
+        if x.dim() != 2 or x.shape[1] != D or not x.is_floating_point():
+            raise ValueError(f"x must hold real vectors (B, {D}), not {x.dtype} {tuple(x.shape)}.")
+        if noise is not None and noise.shape != (len(x), Z):
+            raise ValueError(f"noise must be {(len(x), Z)}, not {tuple(noise.shape)}.")
         if values_are_there():
-            self.emission_type.check(x, x.shape[-1])
+            self.emission_type.check(x, D)
         posterior = self.posterior(x)
         prior = DiagonalGaussian(torch.zeros_like(posterior.mean), torch.zeros_like(posterior.mean))
         z = posterior.rsample(noise, generator)

@@ -14,11 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .by_hand import gated_path, why_not_by_hand
-from .cell import InputFeatures, State, VRNNCell, start_from, structure, values_are_there
+from .cell import State, VRNNCell, start_from, what_changed
 from .emissions import Distribution, Emission
 from .gaussian import DiagonalGaussian, posterior_from_raw, standard_normal
+from .inputs import without_padding
 from .lengths import check_lengths, real_steps
 from .models import Drawn, sample_of
+from .paths import columns_of, open_path, where
 
 
 class Output(NamedTuple):
@@ -97,6 +99,7 @@ class VRNN(nn.Module):
             x: codes (T, B), (T, B, k), or vectors (T, B, D).
             state: before the first step; None is zeros.
             noise: (T, B, Z), standard normal, drawn with the generator if not given; (T, B K, Z) of K particles.
+            generator: torch's own if there is none.
             rnn_input: what the recurrence reads in place of x, whose shape it has; posterior and losses keep to x.
             lengths: (B,), int64, 0 to T: how many steps of each sequence there are; None for all T. What stands behind
                 them changes nothing.
@@ -133,6 +136,10 @@ class VRNN(nn.Module):
         why_not = changed or why_not_by_hand(self.cell) or (resample and "what resamples looks at each step")
         if by_hand and why_not:
             raise ValueError(f"by_hand=True: {why_not}.")
+        if changed and self.training and (self.cell.locked_dropout or self.cell.weight_dropout):
+            raise ValueError(
+                f"{changed}: called step by step, it keeps no mask; train it without locked_dropout and weight_dropout."
+            )
         if changed:
             return self._step_by_step(x, heard, noise, zeros if state is None else state, steps, particles, resample)
         state = start_from(state, zeros)
@@ -161,10 +168,12 @@ class VRNN(nn.Module):
         x = x.repeat_interleave(particles, 1) if particles > 1 else x
         layers = cell.layer_states(state)
         before = cell.layer_hidden(layers[-1])
-        # One mask per step, drawn before the loop, so that posterior, prior and emission see the same h.
+        # One mask per step, or one for all, drawn before the loop: posterior, prior and emission see the same h.
         mask = None
         if cell.training and cell.dropout:
-            mask = F.dropout(x_rnn.new_ones(*x_rnn.shape[:2], cell.hidden_size), cell.dropout)
+            masks = 1 if cell.locked_dropout else len(x_rnn)
+            mask = F.dropout(x_rnn.new_ones(masks, x_rnn.shape[1], cell.hidden_size), cell.dropout)
+            mask = mask.expand(len(x_rnn), -1, -1)
         given = cell, x_posterior, x_rnn, noise, layers, mask, memory, steps
         if by_hand:
             hidden, raw, z, z_features, layers = gated_path(*given)
@@ -192,7 +201,7 @@ class VRNN(nn.Module):
             posterior = posterior_from_raw(raw) if self.cell.stochastic else prior
             emission = self.cell.emission_from_features(z_features, seen)
             log_ratio = prior.log_prob(z) - posterior.log_prob(z) + emission.log_prob(x[t])
-        return _columns(layers, resample(t, log_ratio if steps is None else log_ratio.masked_fill(~steps[t], 0.0)))
+        return columns_of(layers, resample(t, log_ratio if steps is None else log_ratio.masked_fill(~steps[t], 0.0)))
 
     def _step_by_step(self, x, heard, noise, state, steps, particles, resample) -> Output:
         """The cell called at each step: for one whose parts are not a VRNNCell's any more."""
@@ -205,7 +214,7 @@ class VRNN(nn.Module):
             if resample is not None:
                 log_ratio = (step.prior.log_prob(step.z) - step.posterior.log_prob(step.z) - loss).detach()
                 log_ratio = log_ratio if steps is None else log_ratio.masked_fill(~steps[t], 0.0)
-                state = _columns(state, resample(t, log_ratio))
+                state = columns_of(state, resample(t, log_ratio))
             kl, hidden = step.posterior.kl(step.prior), self.cell.hidden(state)
             columns.append((loss, kl, step.prior, step.posterior, step.z, hidden, step.emission))
         reconstruction, kl, prior, posterior, z, hidden, emission = (
@@ -251,7 +260,13 @@ class VRNN(nn.Module):
         prior_temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> State:
-        """The state after x, (T, B, ...), with z from the posterior, whose deviation `prior_temperature` multiplies."""
+        """The state after x, with z from the posterior.
+
+        Args:
+            x, state, lengths: as in `forward`.
+            prior_temperature: multiplies z's deviation.
+            generator: draws z.
+        """
         weight, shape = next(self.parameters()), (*x.shape[:2], self.latent_size)
         # Drawn in single precision, so that a seed gives the same text whatever the precision of the model.
         noise = torch.randn(shape, generator=generator, device=weight.device, dtype=torch.float32)
@@ -272,9 +287,12 @@ class VRNN(nn.Module):
 
         Args:
             state: what the sequences were so far, B of them.
-            temperature: of x, as its distribution's `sample` has it. prior_temperature: multiplies z's deviation.
-            generator: draws both; or noise: (B, Z), standard normal, for z, and uniforms for x, as its `sample` says.
+            temperature: of x, as its distribution's `sample` has it.
+            prior_temperature: multiplies z's deviation.
+            generator: draws z and x.
             shift: (Z,), by which z is moved, in units of the prior's deviation.
+            noise: (B, Z), standard normal, for z, in the generator's place.
+            uniforms: for x, in the generator's place, as its distribution's `sample` says.
         """
         cell = self.cell
         h = cell.hidden(state)
@@ -303,31 +321,6 @@ def _output(reconstruction, kl, state, prior, posterior, z, hidden, emission, st
     return Output(reconstruction, kl, state, prior, posterior, z, hidden, emission, steps)
 
 
-def without_padding(x: Tensor, steps: Tensor | None, phi_x: InputFeatures) -> Tensor:
-    """x (T, B, ...), checked where there are steps; elsewhere, whatever stood there, it repeats one of these."""
-    if steps is None:
-        phi_x.check(x)
-        return x
-    phi_x.check(x[steps] if values_are_there() else x)
-    longest = x[0].index_select(0, steps.sum(0).argmax(0, keepdim=True))
-    there = steps.view(*steps.shape, *[1] * (x.dim() - 2))
-    return torch.where(there, x, torch.where(there.any(), longest, 0))
-
-
-def where(chosen: Tensor, state, other):
-    """The columns of `state` that are chosen, (B,), and of `other` the rest."""
-    if isinstance(state, Tensor):
-        return torch.where(chosen[:, None], state, other)
-    return tuple(where(chosen, *parts) for parts in zip(state, other, strict=True))
-
-
-def _columns(state, chosen: Tensor | None):
-    """The state that is made of these columns of a state's batch; None for all as they are."""
-    if chosen is None:
-        return state
-    return state[chosen] if isinstance(state, Tensor) else tuple(_columns(part, chosen) for part in state)
-
-
 def _stack(column, axis: int):
     """One tensor or NamedTuple of T; distributions of another kind stay a tuple of T."""
     first = column[0]
@@ -336,74 +329,3 @@ def _stack(column, axis: int):
     if hasattr(first, "_fields"):
         return type(first)(*(_stack(parts, axis) for parts in zip(*column, strict=True)))
     return column if hasattr(first, "log_prob") else first
-
-
-def what_changed(cell: VRNNCell) -> str | None:
-    """In what a cell is not a VRNNCell as it was made, so that it has to be called step by step; None: in nothing."""
-    if own := cell.own_parts():
-        return f"the cell has a {own[0]} of its own"
-    if structure(cell) != cell.made_of:
-        return "a part of the cell was exchanged"
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    if any("forward" in vars(part) or any(getattr(part, hook) for hook in hooks) for part in cell.modules()):
-        return "a part of the cell has a hook, or a forward of its own"
-    return None
-
-
-def open_path(
-    cell: VRNNCell,
-    x_posterior: Tensor,
-    x_rnn: Tensor,
-    noise: Tensor,
-    layers: tuple,
-    mask: Tensor | None,
-    memory: Tensor | None,
-    steps: Tensor | None,
-    choose: Callable[..., tuple] | None = None,
-):
-    """What recurs, one step after the other, for every kind and number of layers.
-
-    layers: their states, which stay what they are behind a sequence's end. memory: (T + 1, B, M), whose share in
-    x_posterior (T, B, .) is there already. choose: makes of each step the layers' states from which to go on. Returns
-    hidden (T, B, H), the posterior's parameters (T, B, 2Z), z (T, B, Z), phi_z(z) (T, B, H) and the layers' states.
-    """
-    weights, columns = cell.first_weights(), []
-    # unbind, not [t]: the gradient of an index is a tensor of all T steps, made anew at each of them.
-    for t, (x_to_posterior, x_to_rnn) in enumerate(zip(x_posterior.unbind(), x_rnn.unbind(), strict=True)):
-        h = cell.layer_hidden(layers[-1])
-        seen = h if mask is None else h * mask[t]
-        if cell.posterior_net is not None:
-            raw = cell.posterior_net[1:](x_to_posterior + F.linear(seen, weights.posterior_h))
-            z = posterior_from_raw(raw).rsample(noise[t])
-        else:
-            raw = z = cell.prior(seen if memory is None else torch.cat([seen, memory[t]], -1)).mean
-        z_features = cell.phi_z(z)
-        gates_x = x_to_rnn + F.linear(z_features, weights.rnn_z)
-        gates_h = F.linear(cell.layer_hidden(layers[0]), weights.rnn_h, weights.rnn_h_bias)
-        after = cell.upper_layers(GATES[cell.rnn_type](gates_x, gates_h, layers[0]), layers)
-        layers = after if steps is None else where(steps[t], after, layers)
-        if choose is not None:
-            layers = choose(t, seen if memory is None else torch.cat([seen, memory[t]], -1), raw, z, z_features, layers)
-        columns.append((cell.layer_hidden(layers[-1]), raw, z, z_features))
-    return *(torch.stack(column) for column in zip(*columns, strict=True)), layers
-
-
-def _gru(gates_x: Tensor, gates_h: Tensor, h: Tensor) -> Tensor:
-    (r_x, u_x, n_x), (r_h, u_h, n_h) = gates_x.chunk(3, -1), gates_h.chunk(3, -1)
-    candidate = torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
-    # Under autocast the gates are of less precision than h.
-    return torch.lerp(candidate.to(h.dtype), h, torch.sigmoid(u_x + u_h).to(h.dtype))
-
-
-def _lstm(gates_x: Tensor, gates_h: Tensor, layer: tuple) -> tuple:
-    i, f, g, o = (gates_x + gates_h).chunk(4, -1)
-    c = torch.sigmoid(f) * layer[1] + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(c), c
-
-
-def _rnn(gates_x: Tensor, gates_h: Tensor, h: Tensor) -> Tensor:
-    return torch.tanh(gates_x + gates_h)
-
-
-#: nn.GRUCell, nn.LSTMCell and nn.RNNCell after their matrix products, in PyTorch's order of gates.
-GATES = {"gru": _gru, "lstm": _lstm, "rnn": _rnn}

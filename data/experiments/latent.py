@@ -1,7 +1,7 @@
 """The runs of chapter 6, each a call of `python -m vrnn_tutorial train`, then one of `evaluate`, then its bounds.
 
     python data/experiments/latent.py           make what is missing, two runs at a time
-    python data/experiments/latent.py --list    print each run's command and what it costs, and make nothing
+    python data/experiments/latent.py --list    print what is missing, each run's command and what it costs
 
 A run lives in data/checkpoints/latent/NAME. Stopped at any moment, by Ctrl-C or worse, it goes on where it was when the
 script is called again. It is done when data/experiments/latent.json has its name. There stand its figures, its command,
@@ -10,7 +10,8 @@ where the chapter reads them. To make a run anew, delete its entry there; or cal
 stays with all that is in it. Seed 0 of everything comes first.
 
 What is evaluated is `best.safetensors`, the best on validation by the ELBO. Where training minimises something else,
-with free bits or another weight of the KL, that could be a model which has learned nothing yet: there it is the last.
+with free bits, another weight of the KL or another bound, that could be a model which has learned nothing yet: there it
+is the last.
 
 A run's `bounds` are, of 64 pieces of 300 characters of the test part, each read from zeros, what IWAE and FIVO with K
 particles say of log p, or what it is where there is no z: nats per character, with the sign turned, one figure for each
@@ -23,6 +24,10 @@ along a cosine. What differs:
     k2-...  two characters per step, hidden 128, z 32, nets of two layers, 3,000 updates: the VRNN, three controls, the
             same cures; and VRNN and control with nets of one layer
     k4-...  four characters per step, likewise
+
+CONTROLS adds, with three seeds each: the VRNN with chained characters; without noise; trained by IWAE and by FIVO, on
+16 sequences per update with 4 particles each, and by the ELBO on those 16; free bits for four characters; annealing
+with a whole cosine behind it.
 
 `width` is the CharRNN of the VRNN's width, `count` the one of its number of parameters, `chained` the one of its width
 whose characters of one step depend on each other.
@@ -85,6 +90,27 @@ TREATMENTS = {
     },
     4: {},
 }
+#: What asks whether it is z that helps: k, name, options of the VRNN, updates, processor seconds of an update. IWAE and
+#: FIVO with 4 particles of 16 sequences cost what the ELBO of 64 does; `elbo-16` sees what they see. In the trainings
+#: called `longer`, the rate rises for 750 updates, half as long as it then takes to fall: so much of it, two thirds,
+#: comes after the annealing.
+FEW = "--batch 16"
+LONGER = "--warmup 750"
+CONTROLS = [
+    (2, "vrnn-chained", "--emission chained", 3000, 0.21),
+    (1, "no-noise", "--no-noise", 1500, 0.115),
+    (2, "no-noise", "--no-noise", 3000, 0.17),
+    (2, "elbo-16", FEW, 3000, 0.06),
+    (2, "fivo-16", f"{FEW} --objective fivo --particles 4", 3000, 0.2),
+    (2, "iwae-16", f"{FEW} --objective iwae --particles 4", 3000, 0.17),
+    (4, "free-bits-6", "--free-bits 6", 3000, 0.11),
+    (4, "elbo-16", FEW, 3000, 0.04),
+    (4, "fivo-16", f"{FEW} --objective fivo --particles 4", 3000, 0.13),
+    (4, "iwae-16", f"{FEW} --objective iwae --particles 4", 3000, 0.11),
+    (1, "longer", LONGER, 2250, 0.115),
+    (1, "longer-annealing", f"{LONGER} --anneal 750", 2250, 0.115),
+    (1, "longer-annealing-word-dropout", f"{LONGER} --anneal 750 --word-dropout 0.25", 2250, 0.115),
+]
 #: Processor seconds of an update, measured on one core of two.
 SECONDS = {
     1: {"vrnn": 0.115, "width": 0.07, "count": 0.115},
@@ -93,7 +119,10 @@ SECONDS = {
 }
 SEEDS = 3
 #: Of these runs the chapter reads figures alone; of all others, with seed 0, the weights as well.
-FIGURES_ALONE = ("k1-width", "k1-count", "k1-kl-weight", "k2-width-shallow")
+FIGURES_ALONE = (
+    *("k1-width", "k1-count", "k1-kl-weight", "k2-width-shallow"),
+    *(f"k{k}-{name}-seed" for k, name, *_ in CONTROLS),
+)
 #: The models of chapter 4 whose bounds are wanted.
 EARLIER = [
     *("source-lr-0.001", "source-lr-0.01", "source-charrnn-same-width", "source-charrnn-same-count"),
@@ -121,19 +150,24 @@ def runs() -> list[Run]:
     found = []
     for seed in range(SEEDS):
         for k, sizes in SIZES.items():
-            shape = f"--characters {k} --length {-(-150 // k)} --updates {UPDATES[k]} --seed {seed}"
-            variants = [(kind, kind, options) for kind, options in sizes.items()]
+            variants = [(kind, options, SECONDS[k][kind]) for kind, options in sizes.items()]
             for name, options in TREATMENTS[k].items():
                 if k == 1 or seed == 0 or name == "free-bits-2":
-                    variants.append((name, "vrnn", f"{sizes['vrnn']} {options}"))
-            for name, kind, options in variants:
-                name = f"k{k}-{name}-seed-{seed}"
-                weights = "best"
-                if "--kl-weight" in options or "--free-bits" in options:
-                    weights, options = f"update-{UPDATES[k]}", f"{options} --keep {UPDATES[k]}"
-                arguments = f"{COMMON} {shape} {options} --out {FOLDER / name}".split()
-                found.append(Run(name, arguments, UPDATES[k] * SECONDS[k][kind], f"{weights}.safetensors"))
+                    variants.append((name, f"{sizes['vrnn']} {options}", SECONDS[k]["vrnn"]))
+            found += [run_of(k, name, options, UPDATES[k], seconds, seed) for name, options, seconds in variants]
+        for k, name, options, updates, seconds in CONTROLS:
+            found.append(run_of(k, name, f"{SIZES[k]['vrnn']} {options}", updates, seconds, seed))
     return found
+
+
+def run_of(k: int, name: str, options: str, updates: int, seconds: float, seed: int) -> Run:
+    """The run of a seed; `seconds` are those of one update. What does not minimise the ELBO is judged by its end."""
+    name, weights = f"k{k}-{name}-seed-{seed}", "best"
+    if any(other in options for other in ("--kl-weight", "--free-bits", "--objective")):
+        weights, options = f"update-{updates}", f"{options} --keep {updates}"
+    shape = f"--characters {k} --length {-(-150 // k)} --updates {updates} --seed {seed}"
+    arguments = f"{COMMON} {shape} {options} --out {FOLDER / name}".split()
+    return Run(name, arguments, updates * seconds, f"{weights}.safetensors")
 
 
 def make(run: Run) -> None:
@@ -189,7 +223,7 @@ def bounds_of(checkpoint: Path, most: int) -> dict:
     torch.set_num_threads(1)
     model = load_checkpoint(checkpoint).eval()
     x = pieces(shakespeare().test, model.configuration["characters"])
-    if isinstance(model, VRNN):
+    if model.configuration.get("stochastic"):  # else there is no z, or no chance in it
         ladder = [4**i for i in range(5) if 4**i <= most]
         return {name: {K: bound_of(bound, model, x, K) for K in ladder} for name, bound in BOUNDS.items()}
     return {"exact": per_character(model(x).reconstruction.sum(0))}
@@ -215,13 +249,15 @@ def per_character(nats: Tensor) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--list", action="store_true", help="print the runs and make nothing")
+    parser.add_argument("--list", action="store_true", help="print the runs that are missing, and make nothing")
     parser.add_argument("-j", type=int, default=2, metavar="N", help="runs at a time (default: 2)")
     options = parser.parse_args()
     if options.list:
-        for run in runs():
+        missing = [run for run in runs() if run.name not in results()]
+        for run in missing:
             print(f"{run.seconds:4.0f} s  python -m vrnn_tutorial train {' '.join(run.arguments)}")
-        print(f"{len(runs())} runs, {sum(run.seconds for run in runs()) / 60:.0f} minutes of one core to train")
+        minutes = sum(run.seconds for run in missing) / 60
+        print(f"{len(missing)} of {len(runs())} runs are missing: {minutes:.0f} minutes of one core to train")
         return
     with ThreadPoolExecutor(options.j) as pool:
         list(pool.map(make, runs()))

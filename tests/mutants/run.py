@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import Phase, settings
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
@@ -141,9 +142,14 @@ def attempt(mutant: Mutant) -> tuple[str, str]:
 
 
 class Witness:
-    """A pytest plugin that sees how the first failing test failed."""
+    """A pytest plugin that sees how the first failing test failed, which hypothesis need not make small."""
 
     failure = None
+
+    def pytest_sessionstart(self):
+        phases = Phase.explicit, Phase.generate
+        settings.register_profile("unshrunk", settings.get_profile("same every time"), phases=phases)
+        settings.load_profile("unshrunk")
 
     def pytest_exception_interact(self, node, call, report):
         asserted = report.when == "call" and call.excinfo.errisinstance((AssertionError, pytest.fail.Exception))

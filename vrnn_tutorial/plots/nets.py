@@ -159,6 +159,14 @@ def _sheet(height, title, caption) -> tuple[Figure, Axes]:
 
 
 def draw_variable(ax, center, half, random, observed=False) -> None:
+    """A variable's shape, as graphical models have it.
+
+    Args:
+        ax: where to draw.
+        center, half: the place of its center, and half its width.
+        random: whether it is a circle, not a square.
+        observed: whether it is grey, not white.
+    """
     shape = Circle(center, half) if random else Rectangle(np.subtract(center, half), 2 * half, 2 * half)
     shape.set(facecolor="#D5D5D5" if observed else "white", edgecolor=INK, lw=1.8, zorder=4)
     ax.add_patch(shape)
@@ -200,6 +208,14 @@ def _wire(ax, places, start, end, color) -> None:
 
 
 def draw_arrow(ax, points, color, sampled=False, style="-") -> None:
+    """A wire with a head at its end, over whatever it crosses.
+
+    Args:
+        ax: where to draw.
+        points: its corners, which are rounded.
+        color, style: of the line, as matplotlib has them.
+        sampled: whether it is a wave, which must be level.
+    """
     vertices, codes = [points[0]], [Outline.MOVETO]
     for before, corner, after in zip(points, points[1:], points[2:]):
         vertices += [corner + 0.2 * np.sign(before - corner), corner, corner + 0.2 * np.sign(after - corner)]

@@ -13,7 +13,13 @@ LABEL = {"style": {"description_width": "initial"}, "layout": {"width": "27em"}}
 
 
 def slider(low: float, high: float, value: float, step: float, label: str) -> ipywidgets.ValueWidget:
-    """A slider from low to high, of whole numbers if value and step are such; it is read while it moves."""
+    """A slider, which is read while it moves.
+
+    Args:
+        low, high: its ends.
+        value, step: where it stands, and how far it goes at once; of whole numbers if both are such.
+        label: what stands before it.
+    """
     whole = isinstance(value, int) and isinstance(step, int)
     digits = 0 if whole else len(f"{step:.6f}".rstrip("0").partition(".")[2])
     kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider

@@ -25,9 +25,15 @@ def text_of(
     length: int = 600,
     own: str = "",
 ) -> Iterator[str]:
-    """`generate` for a checkpoint's path or a model; for OWN in its place, the checkpoint whose path is `own`.
+    """`generate` for a checkpoint's path or a model.
 
-    Raises ValueError for OWN without a path and for a VAE, and whatever load_checkpoint and generate raise.
+    Args:
+        checkpoint: either; or OWN, for the checkpoint whose path is `own`.
+        prime, temperature, prior_temperature, seed, length: as in `generate`.
+        own: a path.
+
+    Raises:
+        ValueError: for OWN without a path and for a VAE; and whatever load_checkpoint and generate raise.
     """
     if checkpoint == OWN and not own.strip():
         raise ValueError("Write the path of your checkpoint into its box, then press Enter.")
@@ -73,6 +79,11 @@ def walk(model: VRNN, directions: Tensor, *, prime: str = "", temperature: float
     """The slider of chapter 6: each z moved along one of the directions (D, Z), by so many of the prior's deviations.
 
     What streams is what `generate` gives for shift = amount * directions[direction - 1].
+
+    Args:
+        model: whose z is moved.
+        directions: (D, Z), each in units of the prior's deviation.
+        prime, temperature, length: as in `generate`.
     """
 
     def stream(direction, amount, seed):
