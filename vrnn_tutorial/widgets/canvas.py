@@ -40,9 +40,14 @@ class Canvas(Surface):
 
 
 class Pad(Surface):
-    """A picture to point at, also with the arrow keys. value: a point (x, y) of a plane that lies over its box.
+    """A picture to point at, also with the arrow keys; `pad` makes one of a figure.
 
-    limits: x at the box's left and right edges, y at its bottom and top. `pictures.pad` takes both from a figure.
+    Args:
+        picture: PNG.
+        box: the part of it that answers, in shares of its width and height: left, top, width, height.
+        limits: of the plane that lies over the box: x at its left and right edges, y at its bottom and top.
+        value: the point (x, y) of the plane at which a reader points.
+        label: what stands above it.
     """
 
     value = traitlets.Tuple(traitlets.Float(), traitlets.Float()).tag(sync=True)
