@@ -67,7 +67,7 @@ def shown(widget) -> list[str]:
     if not widget._worker:
         widget.start()  # what a move does, too
     widget.wait()
-    return [f"{title}: {text}" for title, text in widget._texts.items()]
+    return [f"{title}: {written.text}" for title, written in widget._written.items()]
 
 
 def wanted(plain: str | dict[str, str], values: dict) -> list[str]:

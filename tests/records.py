@@ -25,7 +25,8 @@ from nbformat.v4 import new_code_cell
 HERE = Path(__file__).resolve().parent
 UNITS = 5  # of the last digit, by which a number may differ: other processors round otherwise
 TOKEN = re.compile(r'("(?:[^"\\]|\\.)*"|-?\d+\.\d*(?:e-?\d+)?)')
-GENERATED = """generate(load_checkpoint({0} if {0} != widgets.OWN else own), prime=prime, temperature=temperature,
+MODEL = "load_checkpoint({0} if {0} != widgets.OWN else {0}_path)"
+GENERATED = f"""generate({MODEL}, prime=widgets.fitted(prime, {MODEL}), temperature=temperature,
 prior_temperature=prior_temperature, length=600, seed=seed)"""
 #: Of each widget, by notebook and cell, the plain function of its controls, in the names that the notebook has at its
 #: end; and the moves to try, where those of `kernel_recorder.others` will not do.
@@ -44,22 +45,21 @@ WIDGETS = {
         [
             ("temperature", "0.3"),
             ("prior_temperature", "2.5"),
-            ("prime", "'KING:'"),
+            ("prime", r"'\\nRoméo:'"),
             ("seed", "7"),
-            ("VRNN", 'PATHS["VRNN, the article\'s run"]'),
-            ("CharRNN", "PATHS['RNN, same count']"),
-            ("own", "str(PATHS['RNN, same width'])"),
+            ("VRNN", "[*CHOICES['VRNN'].values()][2]"),
+            ("CharRNN", "PATHS['RNN, same width']"),
+            ("VRNN_path", "str(PATHS['RNN, same width'])"),
+            ("CharRNN_path", "str(PATHS['VRNN'])"),
             ("VRNN", "widgets.OWN"),
             ("CharRNN", "widgets.OWN"),
-            ("own", "str(PATHS['VRNN'])"),
+            ("VRNN_path", "str(PATHS['VRNN'])"),
+            ("CharRNN_path", "str(PATHS['RNN, same count'])"),
         ],
     ),
     "06_is_the_latent_alive walk": (
-        {
-            "": "generate(vrnn, prime=passage, temperature=0.5, length=400, seed=seed,"
-            " shift=amount * directions[direction - 1])"
-        },
-        [("amount", "2.0"), ("amount", "-3.0"), ("direction", "2"), ("direction", "5"), ("seed", "7"), ("seed", "20")],
+        {"": "generate(vrnn, prime=passage, temperature=0.5, length=400, seed=seed, shift=x * main[0] + y * main[1])"},
+        [("x", "1.5"), ("x", "-1.0"), ("y", "1.0"), ("seed", "7"), ("seed", "20")],
     ),
 }
 

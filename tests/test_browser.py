@@ -30,7 +30,7 @@ from store import PICTURES
 from vrnn_tutorial import VRNN, VRNNCell, generate, load_checkpoint
 from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.corpora.shakespeare import shakespeare
-from vrnn_tutorial.files import BEST, FOLDER
+from vrnn_tutorial.files import FOLDER
 from vrnn_tutorial.plots import ORANGE
 from vrnn_tutorial.text import decode
 
@@ -46,7 +46,8 @@ PIXELS = """image => {
 #: Notes each text that the first column shows, and when, in milliseconds.
 FRAMES = """element => {
     window.frames_seen = [];
-    new MutationObserver(() => window.frames_seen.push([performance.now(), element.querySelector("pre").textContent]))
+    const text = () => element.querySelector("pre > span").textContent;
+    new MutationObserver(() => window.frames_seen.push([performance.now(), text()]))
         .observe(element, {childList: true, subtree: true});
 }"""
 
@@ -259,16 +260,16 @@ class TestChapter4(Pictures):
 class TestChapter5(Chapter):
     chapter = "05_generation.ipynb"
     # the checkpoints that are chosen at first
-    columns = (BEST, FOLDER / "checkpoints/charrnn-same-width/best.safetensors")
+    columns = tuple(FOLDER / f"checkpoints/{run}/best.safetensors" for run in ("layers-2x128", "charrnn-same-count"))
 
     def live(self, notebook):
         return notebook.panel.locator(".live-text")
 
     def texts(self, notebook):
-        return self.live(notebook).locator("pre").all_text_contents()
+        return self.live(notebook).locator("pre > span").all_text_contents()
 
     def status(self, notebook):
-        return self.live(notebook).locator("small")
+        return self.live(notebook).locator(".now")
 
     def button(self, notebook, name):
         return notebook.panel.locator(".widget-button").filter(has_text=name)
@@ -301,17 +302,18 @@ class TestChapter5(Chapter):
             bias.fill_(-100)
             bias[ord("a") : ord("z") + 1] = 0
         save_checkpoint(tmp_path / "own.safetensors", model)
-        self.write_path(notebook, tmp_path / "own.safetensors")
         chosen = notebook.control("VRNN").locator("select")
         chosen.select_option("own checkpoint")
+        self.write_path(notebook, tmp_path / "own.safetensors")
         expect(self.status(notebook)).to_have_text("streaming")
         notebook.until(lambda: re.match("[a-z]", self.texts(notebook)[0]), "its text")
         yield model
-        chosen.select_option("VRNN")
+        chosen.select_option("two layers of 128 (317,504)")
         self.streams_what_generate_gives(notebook)
 
     def test_nothing_streams_before_its_reader_asks(self, notebook):
         assert self.texts(notebook) == ["", ""]
+        expect(notebook.panel.get_by_text("path of own checkpoint")).not_to_be_visible()
         expect(self.status(notebook)).to_have_text("Press Start, or move a control.")
 
     def test_start_and_every_control_stream_what_generate_gives(self, notebook):
@@ -367,45 +369,76 @@ class TestChapter5(Chapter):
         notebook.run(notebook.cell('exercises.check("5.1"'))
         expect(self.status(notebook)).to_have_text("streaming", timeout=1)
 
-    def test_errors_appear_in_both_columns_and_go_with_the_next_move(self, notebook):
-        prime, errors = notebook.control("prime").locator("input"), self.live(notebook).locator(".error")
-        prime.fill("Roméo")
-        expect(errors).to_have_count(2)
-        for column in (0, 1):
-            expect(errors.nth(column)).to_contain_text("ValueError: 1 of 5 characters")
-        prime.fill("ROMEO:")
+    def test_a_prime_is_respelt_and_its_text_marked_where_it_differs(self, notebook):
+        prime, live = notebook.control("prime").locator("input"), self.live(notebook)
+        before = prime.input_value()
+        prime.fill("Roméo:")
+        expect(live.locator("pre > b").first).to_have_text("Romeo:")
+        notebook.until(lambda: [len(text) for text in self.texts(notebook)] == [600, 600], "all of it")
+        expect(live.locator("pre mark").first).to_be_visible()
+        for note in live.locator(".note").all():
+            expect(note).to_have_text(re.compile(r"known words \d+% · entropy \d\.\d\d nats per character"))
+        prime.fill(before)
         self.streams_what_generate_gives(notebook)
-        expect(errors).to_have_count(0)
-        self.write_path(notebook, "nowhere")
+
+    def test_an_error_appears_in_its_column_and_goes_with_the_next_move(self, notebook):
+        errors = self.live(notebook).locator(".error")
         notebook.control("CharRNN").locator("select").select_option("own checkpoint")
+        self.write_path(notebook, "nowhere")
         expect(errors).to_have_count(1)
         expect(errors).to_contain_text("There is no checkpoint")
-        notebook.control("CharRNN").locator("select").select_option("RNN, same width")
+        notebook.control("CharRNN").locator("select").select_option("one layer of 108 (94,800)")
         self.streams_what_generate_gives(notebook)
+        expect(errors).to_have_count(0)
+
+    def test_zz_at_a_readers_pace_it_takes_its_time_and_a_busy_or_a_new_kernel_is_told(self, notebook):
+        """The last of its class: it takes the kernel away."""
+        live, pace = self.live(notebook), notebook.control("pace").locator("select")
+        pace.select_option("slowly")
+        notebook.press("seed", "ArrowRight")
+        notebook.until(lambda: 5 < len(self.texts(notebook)[0]) < 50, "a text that one can follow")
+        notebook.page.wait_for_timeout(1000)
+        assert len(self.texts(notebook)[0]) < 100
+        self.button(notebook, "Stop").click()
+        expect(self.status(notebook)).to_have_text("stopped")
+        expect(live.locator(".busy")).not_to_be_visible()
+        notebook.run(notebook.cell("counted = np.array("), until=r"\[\*\]")
+        expect(live.locator(".busy")).to_be_visible()
+        notebook.menu("Kernel", "Restart Kernel…")
+        notebook.page.locator(".jp-Dialog").get_by_role("button", name="Confirm Kernel Restart").click()
+        expect(live.locator(".gone")).to_be_visible()
+        expect(self.status(notebook)).not_to_be_visible()
 
 
 class TestChapter6(Chapter):
     chapter = "06_is_the_latent_alive.ipynb"
 
-    def test_at_zero_the_walk_is_what_generate_gives_and_keys_and_mouse_lead_away_and_back(self, notebook):
+    def test_at_zero_the_walk_is_what_generate_gives_and_pad_and_sliders_lead_away_and_back(self, notebook):
         model = load_checkpoint(FOLDER / "checkpoints/latent/k4-vrnn-seed-0.safetensors")
         at_zero = "".join(generate(model, decode(shakespeare().test)[:600], 0.5, length=400, seed=0))
-        text = notebook.panel.locator(".live-text pre")
-        amount = "prior's deviations along it"
+        text, said = notebook.panel.locator(".live-text pre > span"), notebook.panel.locator(".live-text .softmaxes")
+        before = said.inner_html()
+        x, y = "first direction", "second direction"
         notebook.panel.locator(".widget-button").filter(has_text="Start").click()
         notebook.until(lambda: text.text_content() == at_zero, "what generate gives")
-        notebook.press("direction", "ArrowRight")
-        assert notebook.readout("direction") == 2
-        for there, back in (
-            (lambda: notebook.press(amount, "ArrowRight"), lambda: notebook.press(amount, "ArrowLeft")),
-            (lambda: notebook.drag(amount, 0.1), lambda: notebook.drag(amount, 0.5)),
-        ):
-            there()
-            notebook.until(lambda: text.text_content()[:400] != at_zero, "another text")
-            notebook.until(lambda: len(text.text_content()) == 400, "all of it")
-            assert text.text_content() != at_zero
-            back()
+
+        def led_away():
+            notebook.until(lambda: said.inner_html() != before, "other softmaxes")
+            notebook.until(lambda: text.text_content() not in (at_zero, ""), "another text")
+
+        def led_back():
+            notebook.until(lambda: said.inner_html() == before, "the first softmaxes")
             notebook.until(lambda: text.text_content() == at_zero, "what generate gives")
+
+        notebook.press(x, *["PageUp"] * 3)
+        led_away()
+        notebook.press(x, *["PageDown"] * 3)
+        led_back()
+        field = notebook.panel.locator(".pad-field")
+        box = field.bounding_box()
+        field.click(position={"x": 0.8 * box["width"], "y": 0.2 * box["height"]})
+        notebook.until(lambda: notebook.readout(x) and notebook.readout(y) > 0, "the point's place")
+        led_away()
 
 
 def test_the_readmes_animation_moves_loads_quickly_and_is_soon_over():

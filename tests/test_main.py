@@ -397,6 +397,14 @@ def test_without_a_seed_each_text_is_another_unless_both_temperatures_are_zero(c
     assert len(set(texts("--temperature", 0, "--prior-temperature", 0))) == 1
 
 
+@pytest.mark.parametrize(("terminal", "printed"), [(True, "A:a␛[2J\tb\n␡\n"), (False, "A:a\x1b[2J\tb\n\x7f\n")])
+def test_a_terminal_never_gets_a_control_code_and_a_file_gets_all(terminal, printed, checkpoint, capsys, monkeypatch):
+    monkeypatch.setattr(command_line, "generate", lambda *_: iter(["a", "\x1b", "[2J\tb\n", "\x7f"]))
+    monkeypatch.setattr(command_line.sys.stdout, "isatty", lambda: terminal)
+    assert run("generate", "--checkpoint", checkpoint, "--prime", "A:") == 0
+    assert capsys.readouterr().out == printed
+
+
 def test_the_best_committed_model_generates_by_default(capsys):
     assert run("generate", "--length", 20, "--seed", 1) == 0
     assert capsys.readouterr().out == "".join(generate(load_checkpoint(BEST), length=20, seed=1)) + "\n"

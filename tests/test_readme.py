@@ -11,6 +11,7 @@ import safetensors
 import scipy.stats
 from chapters import NOTEBOOKS, PAGES, ROOT, sections
 
+import vrnn_tutorial
 from vrnn_tutorial import VRNN, load_checkpoint
 from vrnn_tutorial.__main__ import parser
 from vrnn_tutorial.evaluation import Evaluation
@@ -38,6 +39,15 @@ def test_what_the_pages_import_is_there():
     assert any("corpus_from_file" in line for line in imports)
     for line in imports:
         exec(line, {})
+
+
+def test_what_the_readme_tells_to_use_is_exported():
+    """Its programs, and what it calls in its sentences, take no second look for the room that a name lies in."""
+    rooms = set(re.findall(r"(?m)^from (vrnn_tutorial\S*) import", "\n".join((TEXT, SERIES, OWN))))
+    assert rooms == {"vrnn_tutorial"}
+    called = {name.partition(".")[0] for name in re.findall(r"`(?:\w+=)?([\w.]+)\(", README.split("## What trains")[0])}
+    assert {"forecast", "GaussianMixture", "Scaled"} <= called
+    assert called - {"model"} <= set(vrnn_tutorial.__all__)
 
 
 def test_ten_lines_on_text(capsys):

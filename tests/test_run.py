@@ -429,6 +429,20 @@ def test_a_run_from_before_word_dropout_goes_on(tmp_path, quiet_disk):
         train(text_model(), vectors(), out=tmp_path / "old", resume=True, word_dropout=0.5)
 
 
+@pytest.mark.parametrize("left_after", [1, 3])
+def test_averaged_weights_go_on_from_their_average(left_after, tmp_path, quiet_disk):
+    options = {"ema_decay": 0.9, "learning_rate": 0.05, "validation": CODES[:30], "evaluate_every": 2}
+    run(text_model(), ContiguousStreams(CODES, 3, 6), 5, out=tmp_path / "whole", **options)
+    for updates in (left_after, 5):
+        model = text_model()
+        for record in train(model, ContiguousStreams(CODES, 3, 6), updates=5, out=tmp_path / "left", resume=True,
+                            progress=False, **options):  # fmt: skip
+            if record.update == updates:
+                break
+    assert learned(tmp_path / "left") == learned(tmp_path / "whole")
+    assert weights(tmp_path / "left" / "best.safetensors") != weights(model)
+
+
 def test_resuming_where_there_is_no_run_starts_one(tmp_path, quiet_disk):
     assert [r.update for r in run(vector_model(), vectors(), 2, out=tmp_path / "new", resume=True)] == [1, 2]
 

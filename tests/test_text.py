@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from vrnn_tutorial.text import ASCII, Corpus, corpus_from_file, corpus_from_text, decode, encode, vocabulary_of
+from vrnn_tutorial.text import (
+    ASCII,
+    Corpus,
+    corpus_from_file,
+    corpus_from_text,
+    decode,
+    encode,
+    respell,
+    visible,
+    vocabulary_of,
+)
 
 # Codes
 
@@ -285,3 +295,14 @@ def test_of_a_long_validation_part_the_training_loop_scores_stretches_evenly_spr
     assert_close(scored[:, 0], 5_760_000 + 20_000 * torch.arange(16), **exact)
     assert_close(scored, scored[:, :1] + torch.arange(6250), **exact)
     assert len(longer.validation) == 320_000
+
+
+def test_a_text_is_respelt_only_where_its_vocabulary_does_not_know_it():
+    assert respell("é Æ’日", ASCII) == "e AE'"
+    assert respell("é Æ", "é A") == "é A", "a form of which the vocabulary knows a part"
+
+
+def test_of_control_codes_only_newline_and_tab_are_left_and_each_other_is_one_character():
+    codes = "".join(map(chr, range(160)))
+    assert visible(codes[:33]) == "".join(c if c in "\t\n" else chr(0x2400 + ord(c)) for c in codes[:32]) + " "
+    assert visible(codes[32:127]) == codes[32:127] and visible(codes[127:]) == "␡" + "\ufffd" * 32

@@ -1,5 +1,6 @@
 """Widgets without a browser: a move is an assignment to a control, what a reader sees is the HTML or the picture."""
 
+import html
 import io
 import itertools
 import re
@@ -13,8 +14,11 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vrnn_tutorial import VAE, VRNN, CharRNN, VRNNCell, generate, widgets
+from vrnn_tutorial import VAE, VRNN, CharRNN, VRNNCell, generate, sample, widgets
 from vrnn_tutorial.checkpoint import save_checkpoint
+from vrnn_tutorial.emissions import Categorical, Chained
+from vrnn_tutorial.emissions.codes import ASCII
+from vrnn_tutorial.text_statistics import words
 
 
 def shade(picture):
@@ -33,11 +37,26 @@ def grey_slider(value=0.2):
 
 
 def seen(live):
-    """The texts that a reader sees, out of the HTML and unescaped by a browser's rules."""
-    return [
-        text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-        for text in re.findall(r"<pre[^>]*><span[^>]*>(.*?)</span></pre>", live.html.value, re.DOTALL)
+    """The texts that a reader sees, out of the HTML and unescaped by a browser's rules; without their primes."""
+    pages = [
+        re.search(r"<pre[^>]*><b>.*?</b><span>(.*?)</span></pre>", column, re.DOTALL)[1] for column in pages_of(live)
     ]
+    return [html.unescape(re.sub("</?mark[^>]*>", "", page)) for page in pages]
+
+
+def pages_of(live):
+    return [column.value for column in live.columns.values()]
+
+
+def growing(pieces):
+    """Pieces of a text as a stream yields them."""
+    return map(widgets.Written, itertools.accumulate(pieces))
+
+
+def last(stream):
+    """What a stream shows in the end."""
+    *_, written = stream
+    return written
 
 
 def until(condition, seconds=20):
@@ -53,9 +72,9 @@ def endless():
     asked = []
 
     def stream(letter):
-        for _ in range(10_000):  # so that a test which waits for its end fails, and does not hang
+        for n in range(1, 10_000):  # so that a test which waits for its end fails, and does not hang
             asked.append(letter)
-            yield letter
+            yield widgets.Written(letter * n)
             time.sleep(0.001)
 
     live = widgets.LiveText(stream, letter=widgets.choice(list("abcdefghij"), "a", "letter"))
@@ -150,7 +169,7 @@ def test_nothing_streams_before_a_reader_asks(endless):
     live._repr_mimebundle_()
     live.wait()
     assert (asked, live.text, live.running, live._button.description) == ([], "", False, "Start")
-    assert "Press Start" in live.html.value
+    assert "Press Start" in live.status.value
 
 
 def test_the_button_starts_and_stops(endless):
@@ -162,7 +181,7 @@ def test_the_button_starts_and_stops(endless):
     text, run = live.text, len(asked)
     assert text and set(text) == {"a"} and seen(live) == [text]
     assert (live.running, live._button.description) == (False, "Start")
-    assert "stopped" in live.html.value
+    assert "stopped" in live.status.value
     time.sleep(0.2)
     assert len(asked) <= run + 1, "what was stopped is still running"
     assert live.text == text
@@ -171,7 +190,7 @@ def test_the_button_starts_and_stops(endless):
 def test_a_move_cancels_what_runs_and_no_text_mixes(endless):
     live, _ = endless
     frames = []
-    live.html.observe(lambda _: frames.append(seen(live)[0]), "value")
+    next(iter(live.columns.values())).observe(lambda _: frames.append(seen(live)[0]), "value")
     for letter in "bcdefg":
         live.controls["letter"].value = letter
         live.start()
@@ -190,7 +209,7 @@ def test_a_cancelled_stream_that_wakes_up_late_writes_no_more():
         if letter == "a":
             asleep.set()
             wake.wait(20)
-        yield letter
+        yield widgets.Written(letter)
 
     live = widgets.LiveText(stream, letter=widgets.choice(["a", "b"], "a", "letter"))
     live.start()
@@ -198,10 +217,10 @@ def test_a_cancelled_stream_that_wakes_up_late_writes_no_more():
     assert asleep.wait(20)
     live.controls["letter"].value = "b"
     live.wait()
-    frame = live.html.value
+    frame = pages_of(live)
     wake.set()
     late.join(20)
-    assert (live.text, live.html.value, live.running) == ("b", frame, False)
+    assert (live.text, pages_of(live), live.running) == ("b", frame, False)
 
 
 def test_quick_moves_start_one_stream_with_the_last_values(endless):
@@ -218,7 +237,7 @@ def test_the_kernel_is_free_while_a_stream_takes_its_time():
 
     def stream():
         go_on.wait(20)
-        yield "at last"
+        yield widgets.Written("at last")
 
     live = widgets.LiveText(stream)
     begun = time.monotonic()
@@ -251,7 +270,7 @@ def test_a_move_shows_new_text_and_a_new_picture_in_time(endless):
 def test_frames_come_often_but_not_more_than_twenty_a_second(endless):
     live, asked = endless
     frames = []
-    live.html.observe(lambda _: frames.append(time.monotonic()), "value")
+    next(iter(live.columns.values())).observe(lambda _: frames.append(time.monotonic()), "value")
     live.start()
     until(lambda: len(frames) >= 12)
     live.stop()
@@ -261,39 +280,39 @@ def test_frames_come_often_but_not_more_than_twenty_a_second(endless):
 
 def test_text_is_shown_as_it_is_and_never_as_html():
     nasty = "<script>alert(1)</script> &amp; <b>bold</b>\n  'quoted'"
-    live = widgets.LiveText(lambda: iter(nasty))
+    live = widgets.LiveText(lambda: growing(nasty))
     live.start()
     live.wait()
     assert live.text == nasty
-    assert "<script>" not in live.html.value and "<b>bold" not in live.html.value
-    assert "&amp;amp;" in live.html.value
+    (page,) = pages_of(live)
+    assert "<script>" not in page and "<b>bold" not in page and "&amp;amp;" in page
 
 
 def test_an_error_appears_in_its_place_and_the_other_stream_goes_on():
     def failing():
-        yield "so far"
+        yield widgets.Written("so far")
         raise RuntimeError("no <more>")
 
     def refusing():
         raise ValueError("refused")
 
-    live = widgets.LiveText({"fails": failing, "refuses": refusing, "works": lambda: iter("all of it")})
+    live = widgets.LiveText({"fails": failing, "refuses": refusing, "works": lambda: growing("all of it")})
     live.start()
     with pytest.raises(ValueError, match="refused"):
         live.wait()  # what was raised first
     assert live.text == {"fails": "so far", "refuses": "", "works": "all of it"}
     assert not live.running
-    columns = live.html.value.split("<b>")[1:]
+    columns = pages_of(live)
     assert "RuntimeError: no &lt;more&gt;" in columns[0] and "refused" not in columns[0]
     assert "ValueError: refused" in columns[1]
-    assert "error" not in columns[2].split("</div>")[0]
+    assert "error" not in columns[2]
 
 
 def test_an_error_is_gone_with_the_next_move():
     def stream(broken):
         if broken:
             raise RuntimeError("no")
-        yield "fine"
+        yield widgets.Written("fine")
 
     live = widgets.LiveText(stream, broken=widgets.choice([True, False], True, "broken"))
     live.start()
@@ -301,7 +320,7 @@ def test_an_error_is_gone_with_the_next_move():
         live.wait()
     live.controls["broken"].value = False
     live.wait()
-    assert live.text == "fine" and "error" not in live.html.value
+    assert live.text == "fine" and "error" not in pages_of(live)[0]
 
 
 def test_a_stream_runs_without_gradients_on_a_thread_of_its_own_and_leaves_torch_as_it_was():
@@ -309,7 +328,7 @@ def test_a_stream_runs_without_gradients_on_a_thread_of_its_own_and_leaves_torch
 
     def stream():
         state.append((torch.is_inference_mode_enabled(), torch.get_num_threads()))
-        yield "x"
+        yield widgets.Written("x")
 
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -326,7 +345,7 @@ def test_a_stream_runs_without_gradients_on_a_thread_of_its_own_and_leaves_torch
 @pytest.mark.parametrize("moved", [False, True])
 def test_nbval_and_a_saved_page_see_the_same_words_whatever_happened(moved):
     picture = widgets.Picture(draw_grey, grey=grey_slider())
-    live = widgets.LiveText(lambda letter: iter(letter), letter=widgets.text_box("a", "letter"))
+    live = widgets.LiveText(lambda letter: growing(letter), letter=widgets.text_box("a", "letter"))
     if moved:
         picture.controls["grey"].value = 0.5
         live.controls["letter"].value = "b"
@@ -374,61 +393,190 @@ def test_a_readers_own_checkpoint_can_stand_in_either_column(models, tmp_path):
     vrnn, char_rnn = models
     save_checkpoint(tmp_path / "own.safetensors", vrnn)
     live = widgets.generation({"VRNN": {"small": vrnn}, "CharRNN": {"small": char_rnn}}, length=30)
+    boxes = [live.controls[name] for name in ("VRNN_path", "CharRNN_path")]
+    assert [box.layout.display for box in boxes] == ["none", "none"]
     live.controls["CharRNN"].value = widgets.OWN
+    assert [box.layout.display for box in boxes] == ["none", ""], "a box where no path is asked for"
     with pytest.raises(ValueError, match="Write the path of your checkpoint"):
         live.wait()
-    live.controls["own"].value = str(tmp_path / "none")
+    live.controls["CharRNN_path"].value = str(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         live.wait()
-    assert "There is no checkpoint" in live.html.value
+    assert "There is no checkpoint" in live.columns["CharRNN"].value
     save_checkpoint(tmp_path / "vae.safetensors", VAE(5, 4, 2))
-    live.controls["own"].value = str(tmp_path / "vae.safetensors")
+    live.controls["CharRNN_path"].value = str(tmp_path / "vae.safetensors")
     with pytest.raises(ValueError, match=r"vae\.safetensors holds a VAE, which writes no text"):
         live.wait()
-    live.controls["own"].value = f" {tmp_path / 'own.safetensors'} "
+    live.controls["CharRNN_path"].value = f" {tmp_path / 'own.safetensors'} "
     live.wait()
     expected = "".join(generate(vrnn, "ROMEO:", 0.8, length=30, seed=0))
     assert live.text == {"VRNN": expected, "CharRNN": expected}
 
 
-def test_a_prime_that_no_model_can_read_is_refused_where_the_text_would_stand(models):
-    live = widgets.generation({"VRNN": {"small": models[0]}}, length=30)
-    live.controls["prime"].value = "Roméo"
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("prime", "vocabulary", "characters", "read"),
+    [
+        ("Roméo", ASCII, 1, "Romeo"),
+        (r"A:\nB", ASCII, 1, "A:\nB"),
+        ("日O’", ASCII, 1, "O'"),
+        ("Roméo", "\0Réo", 1, "Roéo"),
+        ("ROMEO:", ASCII, 4, "\n\nROMEO:"),
+        ("日", ASCII, 4, ""),
+    ],
+)
+def test_a_prime_is_respelt_for_its_model_and_filled_up_to_whole_steps(prime, vocabulary, characters, read):
+    emission = Categorical(characters, vocabulary)
+    model = VRNN(
+        VRNNCell(input_size=len(vocabulary), emission=emission, hidden_size=4, embedding_size=4, latent_size=2)
+    )
+    assert widgets.fitted(prime, model) == read
+    live = widgets.generation({"VRNN": {"small": model}}, prime=prime, length=6)
+    live.start()
+    live.wait()
+    assert f'<pre style="{widgets.live_text.PRE}"><b>{html.escape(read)}</b>' in live.columns["VRNN"].value
+    assert live.text == "".join(generate(model, read, 0.8, length=6, seed=0))
+
+
+@pytest.mark.parametrize("emission", [None, Categorical(2), Chained(2)], ids=["one", "two", "chained"])
+def test_beside_a_text_stand_its_share_of_known_words_and_the_entropy_of_its_draws(emission):
+    torch.manual_seed(0)
+    model = CharRNN(embedding_size=8, hidden_size=8, **({} if emission is None else {"emission": emission}))
+    steps = list(itertools.islice(sample(model, temperature=0.7, seed=0), 40))
+    nats = []
+    for step in steps:
+        softmaxes = step.emission.given(step.x) if isinstance(emission, Chained) else step.emission
+        p = (softmaxes.logits.double() / 0.7).softmax(-1)
+        nats.append(-(p * p.log()).sum(-1).mean())
+    length = 40 if emission is None else 80
+    shown = last(widgets.text_of(model, "", 0.7, 1.0, 0, length, known={"zzz"}))
+    assert shown.note.endswith(f"entropy {torch.stack(nats).mean():.2f} nats per character")
+    found = words(shown.text)
+    some = last(widgets.text_of(model, "", 0.7, 1.0, 0, length, known=set(found[::2])))
+    share = sum(word in set(found[::2]) for word in found) / len(found)
+    assert found and some.note.startswith(f"known words {share:.0%} · ")
+    assert "entropy 0.00" in last(widgets.text_of(model, "", 0.0, 1.0, 0, 10)).note
+
+
+def test_of_a_text_is_marked_what_differs_at_its_place_from_the_text_before():
+    changes = widgets.live_text.changes
+    assert changes("abcd", "axyd") == [("a", False), ("bc", True), ("d", False)]
+    assert changes("abcd", "") == [("abcd", False)] and changes("", "ab") == []
+    assert changes("abcd", "xb") == [("a", True), ("bcd", False)]
+    live = widgets.LiveText(lambda text: growing(text), text=widgets.text_box("to be", "text"))
+    live.start()
+    live.wait()
+    assert "<mark" not in pages_of(live)[0]
+    live.controls["text"].value = "to <e"
+    live.wait()
+    assert re.findall("<mark[^>]*>(.*?)</mark>", pages_of(live)[0]) == ["&lt;"]
+    live.start()
+    live.wait()
+    assert "<mark" not in pages_of(live)[0], "the same setting again"
+
+
+def test_columns_go_on_side_by_side_at_a_pace_that_takes_effect_at_once():
+    def long(step):
+        return lambda: growing(["x" * step] * (100_000 // step))
+
+    live = widgets.LiveText({"one": long(1), "four": long(4)})
+    live.pace.value = 30
+    live.start()
+    begun = time.monotonic()
+    until(lambda: len(live.text["one"]) >= 24)
+    seconds = time.monotonic() - begun
+    assert seconds > 0.6, "faster than 30 characters a second, and a quarter more"
+    ahead = len(live.text["four"]) - len(live.text["one"])
+    live.pace.value = 0
+    until(lambda: len(live.text["one"]) > 500)
+    live.stop()
+    assert time.monotonic() - begun - seconds < 5 and abs(ahead) <= 4
+
+
+def test_a_thread_that_fails_between_its_streams_says_so_and_frees_the_button(monkeypatch):
+    live = widgets.LiveText(lambda: growing("abc"))
+    monkeypatch.setattr(widgets.live_text, "page", lambda *_: 1 / 0)
+    live.start()
+    with pytest.raises(ZeroDivisionError):
         live.wait()
-    assert "é" in live.html.value and live.text == "" and not live.running
+    assert "ZeroDivisionError: division by zero" in live.status.value
+    assert (live.running, live._button.description) == (False, "Start")
 
 
-def test_a_walk_streams_what_generate_gives_for_its_shift(models):
-    vrnn, directions = models[0], torch.eye(4)[:2]
-    live = widgets.walk(vrnn, directions, prime="KING:", temperature=0.7, length=40)
+def test_control_codes_of_a_model_are_shown_as_pictures():
+    live = widgets.LiveText(lambda: growing("a\x1b[2J\nb\x9b"))
+    live.start()
+    live.wait()
+    assert seen(live) == ["a␛[2J\nb\ufffd"] and live.text == "a\x1b[2J\nb\x9b"
+
+
+@pytest.fixture(scope="module")
+def walked():
+    torch.manual_seed(0)
+    cell = VRNNCell(emission=Categorical(2), embedding_size=8, hidden_size=8, latent_size=4)
+    with torch.no_grad():
+        for weight in (*cell.emission_net.parameters(), *cell.phi_z.parameters()):
+            weight.mul_(3)  # a z that tells
+    codes = torch.randint(97, 123, (20, 2), generator=torch.Generator().manual_seed(0))
+    return VRNN(cell), torch.eye(4)[:2], codes
+
+
+def test_a_walk_streams_what_generate_gives_for_the_way_to_its_point(walked):
+    vrnn, directions, _ = walked
+    live = widgets.walk(*walked, prime="KING", temperature=0.7, length=40)
     live.start()
     live.wait()
     texts = [live.text]
-    wanted = dict(amount=0.0, direction=1, seed=0)
-    for name, value in (("amount", 4.0), ("direction", 2), ("seed", 3)):
+    wanted = dict(x=0.0, y=0.0, seed=0)
+    for name, value in (("x", live.controls["x"].max), ("y", live.controls["y"].min), ("seed", 3)):
         live.controls[name].value = wanted[name] = value
         live.wait()
-        shift = wanted["amount"] * directions[wanted["direction"] - 1]
+        shift = wanted["x"] * directions[0] + wanted["y"] * directions[1]
         texts.append(live.text)
-        assert live.text == "".join(generate(vrnn, "KING:", 0.7, length=40, seed=wanted["seed"], shift=shift))
-    assert texts[0] == "".join(generate(vrnn, "KING:", 0.7, length=40, seed=0))
+        assert live.text == "".join(generate(vrnn, "KING", 0.7, length=40, seed=wanted["seed"], shift=shift))
+    assert texts[0] == "".join(generate(vrnn, "KING", 0.7, length=40, seed=0))
     assert len(set(texts)) == 4, "a control that changes nothing"
 
 
-def test_controls_are_shown_in_the_order_in_which_they_are_given():
+def test_the_pad_of_a_walk_and_its_sliders_move_one_another_and_the_softmaxes(walked):
+    live = widgets.walk(*walked, prime="KING", length=10)
+    pad, said = live.children[0].children
+    before, (x, y) = said.value, (live.controls["x"].max / 2, live.controls["y"].min / 3)
+    pad.value = x, y
+    assert (live.controls["x"].value, live.controls["y"].value) == pytest.approx((x, y), abs=0.006)
+    assert said.value != before
+    live.controls["y"].value = 0.0
+    live.controls["x"].value = 0.0
+    assert (pad.value, said.value) == ((0.0, 0.0), before)
+    live.stop()
+
+
+def test_the_map_of_a_walk_and_its_softmaxes_are_the_posteriors_and_the_decoders(walked):
+    vrnn, directions, codes = walked
+    plane = widgets.walking.Plane(vrnn, directions, "KING")
+    cell, h = vrnn.cell, plane.h
+    with torch.no_grad():
+        prior, q = cell.prior(h), cell.posterior(codes, h.expand(20, -1))
+        whole = (q.mean - prior.mean) / prior.log_std.exp()
+        torch.testing.assert_close(plane.where(codes), whole[:, :2])
+        z = prior.mean + torch.tensor([1.5, -0.5, 0.0, 0.0]) * prior.log_std.exp()
+        p = cell.emission(z, h).logits[0].softmax(-1)
+        torch.testing.assert_close(plane.softmaxes(1.5, -0.5), p)
+    bars = widgets.walking.bars(torch.tensor([[0.25, 0.75], [0.9, 0.1]]), "<\n", top=2)
+    assert re.findall(r"<code>(.*?)</code>.*?width:(\d+)%", bars) == [
+        ("¶", "75"), ("&lt;", "25"), ("&lt;", "90"), ("¶", "10")
+    ]  # fmt: skip
+
+
+def test_controls_are_shown_in_the_order_in_which_they_are_given_and_a_columns_own_over_it():
     live = widgets.generation({"VRNN": {"small": None}, "CharRNN": {"small": None}})
-    labels = [control.description for control in live.children[0].children]
-    assert labels == [
-        "temperature",
-        "prior's deviation ×",
-        "prime",
-        "seed",
-        "VRNN",
-        "CharRNN",
-        "path of own checkpoint",
+    grid, _, columns = live.children
+    labels = [control.description for control in grid.children]
+    assert labels == ["temperature", "prior's deviation ×", "prime", "seed", "pace"]
+    assert [[part.description for part in column.children[:-1]] for column in columns.children] == [
+        ["VRNN", "path of own checkpoint"],
+        ["CharRNN", "path of own checkpoint"],
     ]
-    assert not live.controls["own"].continuous_update and isinstance(live.controls["seed"], ipywidgets.IntSlider)
+    assert not live.controls["VRNN_path"].continuous_update and isinstance(live.controls["seed"], ipywidgets.IntSlider)
 
 
 def test_a_chart_follows_its_loop_twice_a_second_at_most(monkeypatch):

@@ -1,6 +1,7 @@
 """The command line: python -m vrnn_tutorial data | train | evaluate | generate | benchmark | figures."""
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from .evaluation import evaluate
 from .files import BEST, write_atomically
 from .generation import generate
 from .schedules import Cosine, Ramp
-from .text import Corpus, corpus_from_file, corpus_from_text, decode
+from .text import Corpus, corpus_from_file, corpus_from_text, decode, visible
 from .training import checked_seed, train
 from .vae import VAE
 from .vrnn import VRNN
@@ -294,9 +295,9 @@ def run_generate(options) -> None:
         options.length,
         options.seed,
     )
-    print(options.prime, end="", flush=True)
-    for piece in pieces:
-        print(piece, end="", flush=True)
+    safe = visible if sys.stdout.isatty() else str  # a file gets every code as it is
+    for piece in itertools.chain([options.prime], pieces):
+        print(safe(piece), end="", flush=True)
     print()
 
 

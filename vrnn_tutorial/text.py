@@ -29,6 +29,9 @@ ASCII_FORMS |= str.maketrans({"—": "--", "―": "--", "Æ": "AE", "æ": "ae", 
 ASCII_FORMS |= str.maketrans({"Þ": "Th", "þ": "th", "\ufeff": "", "\u200b": "", "\u00ad": ""})
 
 
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: "\N{SYMBOL FOR DELETE}"}
+_PICTURES |= dict.fromkeys(range(0x80, 0xA0), "\N{REPLACEMENT CHARACTER}")
+
 #: Characters of a longer validation part that a training loop scores.
 HELD_OUT = 100_000
 
@@ -118,6 +121,22 @@ def decode(codes: Tensor, vocabulary: str = ASCII) -> str:
     if numbers and not 0 <= min(numbers) <= max(numbers) < len(vocabulary):
         raise ValueError(f"codes of this vocabulary lie between 0 and {len(vocabulary) - 1}")
     return "".join(map(vocabulary.__getitem__, numbers))
+
+
+def respell(text: str, vocabulary: str = ASCII) -> str:
+    """The text in a vocabulary's characters: each other one in its ASCII form, or left out if it has none there."""
+
+    def form(character):
+        return character if character in vocabulary else "".join(c for c in _ascii_form(character) if c in vocabulary)
+
+    return "".join(map(form, text))
+
+
+def visible(text: str) -> str:
+    """The text for a terminal or a page: of control codes only newline and tab are left, the others are pictures of
+    themselves, one character each. A model may write any code, and a terminal obeys many.
+    """
+    return text.translate(_PICTURES)
 
 
 class _Foreign(ValueError):

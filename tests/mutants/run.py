@@ -12,7 +12,7 @@ test files to run, and a small unified diff with a line or two of context (`git 
     +++ b/vrnn_tutorial/gaussian.py
     @@ ...
 
-Numbers only order the table: 01 to 52 the model core, 53 on training, generation, evaluation and data. What is wrong in
+Numbers only order the table: 01 to 52 the model core, 53 on all else, 300 on notebooks and pages. What is wrong in
 a notebook is an entry of notebooks.toml (figures) or prose.toml (words): a cell or a page, the string in it that is
 replaced, and by what.
 
@@ -129,7 +129,7 @@ def attempt(mutant: Mutant) -> tuple[str, str]:
         for name in ("vrnn_tutorial", "tests", "notebooks", "data"):
             shutil.copytree(PROJECT / name, Path(folder, name), ignore=LEFT_OUT)
         Path(folder, LATENT).symlink_to(PROJECT / LATENT)
-        for name in ("pyproject.toml", "README.md", "Makefile"):
+        for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile"):
             shutil.copy(PROJECT / name, folder)
         if why := mutant.make(folder):
             return "broken", f"cannot be made: {why}"

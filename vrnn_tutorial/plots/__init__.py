@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 from ..files import FOLDER, write_atomically
 from .losses import SOURCE, running_mean, training_loss
 from .nets import PHASES, network, vae_network
+from .quadruples import quadruple_map
 from .steps import unrolled, wirings
 from .style import AMBER, BLUE, GREEN, INK, ORANGE, PURPLE, STYLE
 from .traces import microscope, strip
@@ -25,6 +26,7 @@ __all__ = [
     "STYLE",
     "microscope",
     "network",
+    "quadruple_map",
     "running_mean",
     "save_figures",
     "strip",

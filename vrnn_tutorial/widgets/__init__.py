@@ -2,9 +2,10 @@
 
 from .canvas import Canvas
 from .controls import choice, slider, text_box
-from .live_text import LiveText
+from .live_text import LiveText, Written
 from .pictures import Chart, Picture, pad
-from .text import OWN, generation, text_of, walk
+from .text import OWN, fitted, generation, text_of
+from .walking import walk
 
 __all__ = [
     "OWN",
@@ -12,7 +13,9 @@ __all__ = [
     "Chart",
     "LiveText",
     "Picture",
+    "Written",
     "choice",
+    "fitted",
     "generation",
     "pad",
     "slider",

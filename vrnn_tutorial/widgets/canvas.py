@@ -40,14 +40,14 @@ class Canvas(Surface):
 
 
 class Pad(Surface):
-    """A picture to point at, also with the arrow keys; `pad` makes one of a figure.
+    """A picture to point at, also with the arrow keys.
 
     Args:
-        picture: PNG.
-        box: the part of it that answers, in shares of its width and height: left, top, width, height.
-        limits: of the plane that lies over the box: x at its left and right edges, y at its bottom and top.
-        value: the point (x, y) of the plane at which a reader points.
-        label: what stands above it.
+        picture: as PNG.
+        box: the part that answers, as in every Surface.
+        limits: x at the box's left and right edges, y at its bottom and top; `pictures.pad` takes both from a figure.
+        value: the point (x, y) of that plane.
+        label: what stands beside it.
     """
 
     value = traitlets.Tuple(traitlets.Float(), traitlets.Float()).tag(sync=True)
