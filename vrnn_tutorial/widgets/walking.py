@@ -89,17 +89,21 @@ def walk(
     y = slider(round(low, 2), round(high, 2), 0.0, 0.01, "second direction")
     live = LiveText(stream, x=x, y=y, seed=slider(0, 20, 0, 1, "seed"))
     said = ipywidgets.HTML()
-    pointing = False
+    following = False  # whichever was not moved by the reader must not move the other in its turn
 
     def pointed(change):
-        nonlocal pointing
-        pointing = True
-        x.value, y.value = (round(number, 2) for number in change["new"])
-        pointing = False
+        nonlocal following
+        if not following:
+            following = True
+            x.value, y.value = (round(number, 2) for number in change["new"])
+            following = False
 
     def slid(_=None):
-        if not pointing:
+        nonlocal following
+        if not following:
+            following = True
             point.value = x.value, y.value
+            following = False
         said.value = bars(plane.softmaxes(x.value, y.value), plane.vocabulary)
 
     point.observe(pointed, names="value")
