@@ -344,7 +344,23 @@ def test_a_subclass_that_would_lose_an_argument_is_not_saved(tmp_path):
         r"Labelled: its arguments \['label'\]": Labelled(VRNNCell(**SIZES), "a"),
     }
     for expected, model in models.items():
-        with pytest.raises(ValueError, match=expected + " are not among its options, and would be lost"):
+        with pytest.raises(ValueError, match=expected + r" would be lost; name them in its configuration\.$"):
+            save_checkpoint(tmp_path / "model.safetensors", model)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_vrnn_that_does_not_take_a_cell_or_the_order_of_axes_is_not_saved(tmp_path):
+    class Small(VRNN):
+        def __init__(self, batch_first=False):
+            super().__init__(VRNNCell(**SIZES), batch_first)
+
+    class TimeFirst(VRNN):
+        def __init__(self, cell):
+            super().__init__(cell)
+
+    for model in (Small(), TimeFirst(VRNNCell(**SIZES))):
+        name = type(model).__name__
+        with pytest.raises(ValueError, match=rf"^{name}: to be made again, it must take a cell and \['batch_first'\]"):
             save_checkpoint(tmp_path / "model.safetensors", model)
     assert list(tmp_path.iterdir()) == []
 

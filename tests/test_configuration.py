@@ -285,7 +285,7 @@ class Talkative(OwnOptions):
 @pytest.mark.parametrize(
     "make, sentence",
     [
-        (lambda: Silent(2.0), r"Silent: its arguments \['width'\] are not among its options, and would be lost"),
+        (lambda: Silent(2.0), r"Silent: its arguments \['width'\] would be lost; name them in its options"),
         (lambda: Doubling(2.0), r"Doubling: made of its own options .*'width': 4.0.* it has others, .*'width': 8.0"),
         (lambda: OfTensors(2.0), "OfTensors: its `options` must be JSON, .*Tensor is not JSON serializable"),
         (lambda: Talkative(2.0), "Talkative: its `options` must .* be the arguments .*'colour'"),

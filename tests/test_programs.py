@@ -103,6 +103,23 @@ def test_a_compiled_one_is_one_graph_and_computes_the_same(make, options):
         assert_close(gradients(ours, module), gradients(expected, module), **near)
 
 
+@pytest.mark.parametrize("lengths", [None, torch.tensor([3, 1])], ids=["equally long", "of two lengths"])
+@pytest.mark.parametrize("rnn", ["gru", "lstm", "rnn"])
+def test_a_compiled_charrnn_computes_the_same_without_a_warning(rnn, lengths):
+    """In more than one graph: no compiler of torch's reads nn.GRU."""
+    torch.manual_seed(0)
+    module, x = CharRNN(5, 4, embedding_size=3, rnn=rnn), torch.randint(5, (T, B))
+    torch._dynamo.reset()
+    compiled = torch.compile(module, backend="aot_eager")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = compiled(x, lengths=lengths)
+        found = gradients(ours, module)
+    expected = module(x, lengths=lengths)
+    assert_close(ours, expected, **near)
+    assert_close(found, gradients(expected, module), **near)
+
+
 def test_so_does_one_with_lengths_whose_numbers_are_not_compiled_in():
     module, (x, noise) = sequence_and_arguments({}, 0)
     torch._dynamo.reset()

@@ -461,7 +461,7 @@ def test_resuming_where_there_is_no_run_starts_one(tmp_path, quiet_disk):
         ("evaluate_every", 100, 10),
         ("seed", 0, 1),
     ],
-    ids=str,
+    ids=lambda value: "a function" if callable(value) and not isinstance(value, Ramp) else str(value),
 )
 def test_other_settings_are_no_continuation(name, there, here, tmp_path, quiet_disk):
     run(vector_model(), vectors(), 2, out=tmp_path, **{name: there})

@@ -47,9 +47,14 @@ def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: 
         )
     if not issubclass(known[name], VRNN):
         return known[name](**options)
-    of_cell = {*inspect.signature(VRNNCell).parameters, *inspect.signature(known[cell]).parameters}
-    own = {argument: options.pop(argument) for argument in options.keys() - of_cell}
-    return known[name](known[cell](**options), **own)
+    own = _of_the_vrnn(known[cell], options)
+    return known[name](known[cell](**{n: option for n, option in options.items() if n not in own}), **own)
+
+
+def _of_the_vrnn(cell: type[VRNNCell], configuration: dict) -> dict:
+    """What of a VRNN's configuration its cell's constructor does not take."""
+    of_cell = {*inspect.signature(VRNNCell).parameters, *inspect.signature(cell).parameters}
+    return {argument: option for argument, option in configuration.items() if argument not in of_cell}
 
 
 def save_checkpoint(
@@ -73,7 +78,15 @@ def save_checkpoint(
     model = uncompiled(model)
     check_class(type(model), {"cell", *model.configuration}, KNOWN)
     if isinstance(model, VRNN):
-        check_class(type(uncompiled(model.cell)), model.configuration, KNOWN)
+        cell = type(uncompiled(model.cell))
+        check_class(cell, model.configuration, KNOWN)
+        own = _of_the_vrnn(cell, model.configuration)
+        try:
+            inspect.signature(type(model)).bind(model.cell, **own)
+        except TypeError as error:
+            raise ValueError(
+                f"{type(model).__name__}: to be made again, it must take a cell and {sorted(own)}, but: {error}."
+            ) from None
     content = {WEIGHTS + name.replace("_orig_mod.", ""): tensor.contiguous() for name, tensor in weights.items()}
     if half:
         content = {name: tensor.half() for name, tensor in content.items()}

@@ -64,7 +64,10 @@ def check_class(kind: type, options: Iterable[str], ours: dict[str, type]) -> No
         raise ValueError(f"a class of the name {kind.__name__} is this package's: give yours a name of its own.")
     takes = (p for p in inspect.signature(kind).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
     if lost := [p.name for p in takes if p.name not in options]:
-        raise ValueError(f"{kind.__name__}: its arguments {lost} are not among its options, and would be lost.")
+        raise ValueError(
+            f"{kind.__name__}: its arguments {lost} would be lost; name them in "
+            f"its {'options' if issubclass(kind, Emission) else 'configuration'}."
+        )
 
 
 def emission_of(given: str | dict | Emission, characters: int = 1, classes: Iterable[type] = ()) -> Emission:
