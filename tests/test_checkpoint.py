@@ -246,6 +246,19 @@ class TimidCell(VRNNCell):
         return DiagonalGaussian(mean * self.factor, log_std)
 
 
+class BoundedCell(TimidCell):
+    """A subclass of a subclass, each with an argument more."""
+
+    def __init__(self, *args, most: float = 1.0, **options):
+        super().__init__(*args, **options)
+        self.most = most
+        self.configuration["most"] = most
+
+    def prior(self, h):
+        mean, log_std = super().prior(h)
+        return DiagonalGaussian(mean.clamp(max=self.most), log_std)
+
+
 class OwnVRNN(VRNN):
     def forward(self, x, *args, **options):
         out = super().forward(x, *args, **options)
@@ -281,6 +294,10 @@ OWN = {
     "emission, in a scaler": (vrnn(emission=Scaled(Laplace(0.3), 1.0, 2.0)), [Laplace]),
     "emission, in two scalers": (vrnn(emission=Scaled(Scaled(Laplace(0.3), 1.0, 2.0), 3.0, 4.0)), [Laplace]),
     "cell": (VRNN(TimidCell(**SIZES, latent_size=2, factor=0.25)), [TimidCell]),
+    "cell, a subclass's subclass": (
+        VRNN(BoundedCell(**SIZES, latent_size=2, factor=0.25, most=0.01)),
+        [BoundedCell],
+    ),
     "VRNN": (OwnVRNN(VRNNCell(**SIZES, latent_size=2), batch_first=True), [OwnVRNN]),
     "VRNN, an argument": (LouderVRNN(VRNNCell(**SIZES, latent_size=2), batch_first=True, gain=3.0), [LouderVRNN]),
     "VRNN and cell, an argument each": (

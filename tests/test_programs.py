@@ -106,16 +106,21 @@ def test_a_compiled_one_is_one_graph_and_computes_the_same(make, options):
 @pytest.mark.parametrize("lengths", [None, torch.tensor([3, 1])], ids=["equally long", "of two lengths"])
 @pytest.mark.parametrize("rnn", ["gru", "lstm", "rnn"])
 def test_a_compiled_charrnn_computes_the_same_without_a_warning(rnn, lengths):
-    """In more than one graph: no compiler of torch's reads nn.GRU."""
+    """In more than one graph: no compiler of torch's reads nn.GRU.
+
+    Where one graph ends, torch asks whether a tensor has a gradient, warns itself of that, and hides the warning; made
+    an error, it would end the compilation.
+    """
     torch.manual_seed(0)
     module, x = CharRNN(5, 4, embedding_size=3, rnn=rnn), torch.randint(5, (T, B))
     torch._dynamo.reset()
     compiled = torch.compile(module, backend="aot_eager")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        ours = compiled(x, lengths=lengths)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        ours = compiled(x, lengths=lengths)[:-2]  # without the emission, which holds more than tensors, and the steps
         found = gradients(ours, module)
-    expected = module(x, lengths=lengths)
+    assert [str(warning.message) for warning in shown] == []
+    expected = module(x, lengths=lengths)[:-2]
     assert_close(ours, expected, **near)
     assert_close(found, gradients(expected, module), **near)
 

@@ -52,8 +52,9 @@ def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: 
 
 
 def _of_the_vrnn(cell: type[VRNNCell], configuration: dict) -> dict:
-    """What of a VRNN's configuration its cell's constructor does not take."""
-    of_cell = {*inspect.signature(VRNNCell).parameters, *inspect.signature(cell).parameters}
+    """What of a VRNN's configuration the constructors of its cell's class and of that one's parents do not take."""
+    kinds = [kind for kind in cell.__mro__ if issubclass(kind, VRNNCell)]
+    of_cell = {argument for kind in kinds for argument in inspect.signature(kind).parameters}
     return {argument: option for argument, option in configuration.items() if argument not in of_cell}
 
 
