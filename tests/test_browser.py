@@ -47,7 +47,10 @@ PIXELS = """image => {
 FRAMES = """element => {
     window.frames_seen = [];
     const text = () => element.querySelector("pre > span").textContent;
-    new MutationObserver(() => window.frames_seen.push([performance.now(), text()]))
+    const note = () => {
+        if (window.frames_seen.at(-1)?.[1] !== text()) window.frames_seen.push([performance.now(), text()]);
+    };
+    new MutationObserver(note)
         .observe(element, {childList: true, subtree: true});
 }"""
 
