@@ -247,7 +247,7 @@ class VRNNCell(nn.Module):
 
     def hidden_weights(self) -> list[Tensor]:
         """Each layer's weights from h to h (gates H, H); in training, weight dropout makes a part of them zero."""
-        weights: list[Tensor] = [cell.get_parameter("weight_hh") for cell in self.rnn_cells]
+        weights: list[Any] = [cell.weight_hh for cell in self.rnn_cells]  # torch.func exchanges them for tensors
         if self.training and self.weight_dropout:
             return [F.dropout(weight, self.weight_dropout) for weight in weights]
         return weights

@@ -125,9 +125,7 @@ class CharRNN(nn.Module):
         hidden, states = features, []
         for i in range(self.num_layers):
             layer = RNN_LAYERS[self.rnn_type](hidden.shape[-1], self.hidden_size, device="meta")
-            weights = {
-                name: self.layers.get_parameter(name.replace("l0", f"l{i}")) for name, _ in layer.named_parameters()
-            }
+            weights = {name: getattr(self.layers, name.replace("l0", f"l{i}")) for name, _ in layer.named_parameters()}
             weights["weight_hh_l0"] = F.dropout(weights["weight_hh_l0"], self.weight_dropout)
             before = state[i : i + 1] if isinstance(state, Tensor) else tuple(part[i : i + 1] for part in state)
             hidden, after = _run(partial(_call, layer, weights), self._hide(hidden) if i else hidden, before, lengths)
