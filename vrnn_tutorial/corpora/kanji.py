@@ -1,5 +1,6 @@
 """Japanese characters as drawings, out of the wheel of KanjiVG, an archive of SVG files."""
 
+import json
 import zipfile
 from collections import defaultdict
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from torch.nn.functional import one_hot
 
 from ..drawing import read_svg, to_grid, to_steps
 from ..files import sha256
-from .wheels import from_wheel
+from .wheels import SOURCES, from_wheel
+
+#: What stands beside every figure of these drawings, and of what is made of them; it names their licence.
+CREDIT: str = json.loads(SOURCES.read_text(encoding="utf-8"))["kanji"]["credit"]
 
 #: Where each part ends when the groups are spread evenly between 0 and 1.
 PARTS = {"train": 0.8, "validation": 0.9, "test": 1.0}
