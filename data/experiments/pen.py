@@ -15,13 +15,14 @@ script is called again. It is done when data/experiments/pen.json has its name, 
 Of each row data/checkpoints/pen/ROW.safetensors has the weights of seed 0 at the dropout that is best so far. A run at
 a dropout that is not is never evaluated on test. To make a run anew, delete its line.
 
-A line has the seconds, the number of parameters, the losses on validation, and under `test`, all in nats, of steps in
+A line has the seconds, the number of parameters, the losses on validation; `invented`, of INVENTED characters at
+temperature 1 the shares that end, lie wholly in the square, and are copies; and under `test`, all in nats, of steps in
 units of KanjiVG's grid:
 
     loss           minus the ELBO per step, over DRAWS of z, with its `error`; of a model without z log p itself
     iwae, fivo     with PARTICLES, per step, each REPEATS times; their mean and its standard error
     strokes, jumps KL and reconstruction per step within strokes and of steps to a stroke's first point
-    entries        the KL per step of each entry of z; `live` counts those that the posterior moves
+    entries        the KL per step of each entry of z; `live` are those that the posterior moves, the most first
     drawings       of each drawing in its order, nats per drawing: minus FIVO, or log p
 """
 
@@ -41,10 +42,12 @@ from vrnn_tutorial import VRNN, CharRNN, Pen, Scaled, VRNNCell, bounds, evaluate
 from vrnn_tutorial.batches import Dequantised, dequantised
 from vrnn_tutorial.checkpoint import Model, save_checkpoint
 from vrnn_tutorial.corpora.kanji import CREDIT, kanji
+from vrnn_tutorial.drawing import Gallery, to_strokes
 from vrnn_tutorial.files import write_atomically
 from vrnn_tutorial.gaussian import DiagonalGaussian
 from vrnn_tutorial.lengths import pad
-from vrnn_tutorial.probes import active_units
+from vrnn_tutorial.pen import WIDTH, draw, quality
+from vrnn_tutorial.probes import live_entries
 from vrnn_tutorial.schedules import Cosine, Ramp
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,12 +56,11 @@ RESULTS = Path("data/experiments/pen.json")
 UPDATES = 4000
 DROPOUTS = (0.1, 0.2, 0.0)
 SEEDS = 3
-#: What is added to a step (dx, dy, goes on, stroke ends, character ends), from minus half to half of it.
-WIDTH = (1.0, 1.0, 0.0, 0.0, 0.0)
 #: Nets see offsets of such a size as most have.
 SCALE = [20.0, 20.0, 1.0, 1.0, 1.0]
 DRAWS, PARTICLES, REPEATS = 10, 64, 2
 AT_ONCE = 32  # drawings, with all their particles
+INVENTED = 500
 
 
 class Row(NamedTuple):
@@ -170,7 +172,10 @@ def make(run: Run) -> dict:
     if is_wanted(run, figures):
         rounded = folder / "rounded.safetensors"
         save_checkpoint(rounded, load_checkpoint(folder / "best.safetensors"), half=True, credit=CREDIT)
-        figures["test"] = figures_of(load_checkpoint(rounded), dequantised(data.test, WIDTH))
+        kept = load_checkpoint(rounded)
+        figures["test"] = figures_of(kept, dequantised(data.test, WIDTH))
+        gallery = Gallery(map(to_strokes, data.train))
+        figures["invented"] = quality(draw(kept, INVENTED, seed=run.seed), gallery)._asdict()
     return figures
 
 
@@ -208,7 +213,7 @@ def figures_of(model: Model, drawings: list[Tensor]) -> dict:
         return rounded({**figures, "drawings": out.reconstruction.sum(0).tolist()})
     posterior, prior = (DiagonalGaussian(*(part[..., None] for part in q)) for q in (out.posterior, out.prior))
     figures["entries"] = posterior.kl(prior)[out.steps].mean(0).tolist()
-    figures["live"] = active_units(model, x, lengths=lengths)
+    figures["live"] = live_entries(model, x, lengths=lengths)
     for name, bound in (("iwae", bounds.iwae), ("fivo", bounds.fivo)):
         nats = torch.stack([-log_p(bound, model, drawings, seed) for seed in range(REPEATS)])
         per_step = nats.sum(1) / lengths.sum()
