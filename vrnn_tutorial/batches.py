@@ -159,4 +159,6 @@ def dequantised(sequences: Sequence[Tensor], width: float | tuple[float, ...] = 
 
 
 def _noise(x: Tensor, width: float | tuple[float, ...], generator: torch.Generator) -> Tensor:
+    if not x.is_floating_point():
+        raise ValueError(f"noise is added to real numbers, not to {x.dtype}: call float() first.")
     return (torch.rand(x.shape, generator=generator, dtype=x.dtype) - 0.5) * torch.tensor(width, dtype=x.dtype)
