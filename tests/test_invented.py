@@ -8,9 +8,10 @@ import scipy.stats
 import torch
 from helpers import spread
 
-from vrnn_tutorial import VRNN, CharRNN, Pen, Scaled, VRNNCell, evaluate
+from vrnn_tutorial import VRNN, CharRNN, Pen, Scaled, VRNNCell, evaluate, pen
 from vrnn_tutorial.batches import dequantised
 from vrnn_tutorial.drawing import Gallery, to_steps, to_strokes
+from vrnn_tutorial.generation import sample
 from vrnn_tutorial.pen import WIDTH, draw, next_density, of_strokes, quality, surprise
 
 SCALE = [20.0, 20.0, 1.0, 1.0, 1.0]
@@ -56,6 +57,20 @@ def test_a_character_ends_with_its_first_end_or_is_cut(name):
         assert steps.shape == (len(steps), 5) and not steps[:-1, 4].any()
         assert len(steps) == 12 or steps[-1, 4] == 1
     assert 0 < sum(steps[-1, 4] == 0 for steps in drawn) < 40
+
+
+def test_no_step_is_drawn_once_all_have_ended(monkeypatch):
+    """The slider waits for the longest of forty, and not for a step at which all of them end at once."""
+    taken = []
+
+    def counted(*args, **options):
+        for step in sample(*args, **options):
+            taken.append(step)
+            yield step
+
+    monkeypatch.setattr(pen, "sample", counted)
+    drawn = draw(rnn(), 40, seed=0, most=200)
+    assert all(steps[-1, 4] == 1 for steps in drawn) and len(taken) == max(map(len, drawn)) < 200
 
 
 @pytest.mark.parametrize("name", MODELS)
