@@ -109,6 +109,24 @@ def test_characters_are_fixed_by_the_seed_and_certain_at_temperature_zero():
         draw(model, 0)
 
 
+def test_a_shift_may_move_the_next_point_alone():
+    model, shift = that_rarely_ends(vrnn()), torch.tensor([2.0, 0.0, 0.0])
+    certain = {"temperature": 0.0, "prior_temperature": 0.0, "most": 7, "seed": 0}
+
+    def drawn(**options) -> torch.Tensor:
+        return draw(model, 1, BEGUN, **certain, **options)[0]
+
+    plain, once, always = drawn(), drawn(shift=shift, shifted=1), drawn(shift=shift)
+    assert not torch.equal(once[4], plain[4]) and torch.equal(once[4], always[4])
+    assert not torch.equal(once[5], always[5])
+    # From there on it is what the model does by itself.
+    state = model.read(plain[:4, None], model.zero_state(torch.zeros(1, 1)), None, 0.0)
+    moved = model.draw(state, 0.0, 0.0, shift=shift)
+    again = next(sample(model, state=model.advance(moved.x, moved.z, state), temperature=0.0, prior_temperature=0.0))
+    assert torch.equal(once[4], moved.x[0]) and torch.equal(once[5], again.x[0])
+    assert torch.equal(drawn(shift=shift, shifted=0), plain)
+
+
 @pytest.mark.parametrize("begun", [None, BEGUN])
 def test_the_density_of_one_gaussian_is_scipys(begun):
     model = rnn(components=1)

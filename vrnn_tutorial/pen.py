@@ -31,6 +31,7 @@ def draw(
     temperature: float = 1.0,
     prior_temperature: float = 1.0,
     shift: Tensor | None = None,
+    shifted: int = MOST,
     seed: int | None = None,
     most: int = MOST,
 ) -> list[Tensor]:
@@ -45,7 +46,8 @@ def draw(
             same, with its next stroke.
         temperature: of the emission: divides logits, multiplies variances.
         prior_temperature: multiplies the deviation of z, also while what is begun is read.
-        shift: (Z,), by which each z that is drawn is moved, in units of the prior's deviation.
+        shift: (Z,), by which z is moved, in units of the prior's deviation.
+        shifted: in how many of the steps that are drawn; 1 moves the z of the next point alone.
         seed: of all that is drawn; the same one gives the same characters.
         most: steps of a character, those begun among them.
 
@@ -53,20 +55,17 @@ def draw(
         ValueError: for fewer than one character, and as `generation.sample`.
     """
     begun = _opened(begun)
-    stream = sample(
-        model,
-        prime=begun,
-        temperature=temperature,
-        prior_temperature=prior_temperature,
-        streams=count,
-        shift=shift,
-        seed=seed,
-    )
+    options = {"temperature": temperature, "prior_temperature": prior_temperature, "streams": count}
+    stream = sample(model, prime=begun, shift=shift if shifted else None, seed=seed, **options)
     steps = [step[None].expand(count, -1) for step in begun]
     ended = torch.zeros(count, dtype=torch.bool)
     while len(steps) < most and not ended.all():
-        steps.append(next(stream).x)
-        ended |= steps[-1][:, 4] == 1
+        step = next(stream)
+        steps.append(step.x)
+        ended |= step.x[:, 4] == 1
+        if shift is not None and len(steps) == len(begun) + shifted:
+            # With another seed: the same noise twice would be a pattern.
+            stream = sample(model, state=step.state, seed=None if seed is None else seed + 1, **options)
     drawn = torch.stack(steps, 1)  # (B, T, 5)
     return [steps[: _length(steps)].clone() for steps in drawn]
 
