@@ -74,4 +74,12 @@ def posterior_from_raw(raw: Tensor) -> DiagonalGaussian:
 
 def standard_normal(shape, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise of the given shape, with the type and device of `like`."""
-    return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+    # Given a generator, even None, torch.randn takes no shape that a compiler leaves open.
+    given = {} if generator is None else {"generator": generator}
+    return torch.randn(shape, dtype=like.dtype, device=like.device, **given)
+
+
+def check_noise(noise: Tensor, shape, like: Tensor) -> None:
+    """Raises ValueError for a noise of another shape, which might be broadcast, or of another type than `like`."""
+    if noise.shape != shape or noise.dtype != like.dtype:
+        raise ValueError(f"noise must be {like.dtype} {tuple(shape)}, not {noise.dtype} {tuple(noise.shape)}.")
