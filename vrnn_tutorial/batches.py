@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .gaussian import seeded
 from .lengths import as_sequences, pad
 
 
@@ -64,7 +65,7 @@ class RandomWindows(_Batches):
     carries_state: ClassVar[bool] = False
 
     def __iter__(self) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = seeded(self.seed)
         while True:
             starts = torch.randint(len(self.codes) - self._window + 1, (self.batch_size,), generator=generator)
             yield self._cut(self.codes, starts)
@@ -126,7 +127,7 @@ class Sequences:
             object.__setattr__(self, "validation", pad(self.validation, self.batch_first))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = seeded(self.seed)
         lengths = torch.tensor([len(sequence) for sequence in self.sequences])
         count = math.ceil(len(lengths) / self.batch_size)
         while True:

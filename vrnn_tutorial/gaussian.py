@@ -1,6 +1,7 @@
 """The diagonal Gaussian: the distribution of every latent variable here (chapter 2)."""
 
 import math
+import operator
 from typing import NamedTuple
 
 import torch
@@ -77,6 +78,15 @@ def standard_normal(shape, like: Tensor, generator: torch.Generator | None = Non
     # Given a generator, even None, torch.randn takes no shape that a compiler leaves open.
     given = {} if generator is None else {"generator": generator}
     return torch.randn(shape, dtype=like.dtype, device=like.device, **given)
+
+
+def seeded(seed: int | None, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that starts from this seed, which may be NumPy's; None draws one."""
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+        return generator
+    return generator.manual_seed(operator.index(seed))
 
 
 def check_noise(noise: Tensor, shape, like: Tensor) -> None:
