@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from .configuration import CellConfiguration, made_of
 from .emissions import Distribution, Emission
-from .gaussian import DiagonalGaussian, from_raw, posterior_from_raw, single
+from .gaussian import DiagonalGaussian, check_noise, from_raw, posterior_from_raw, single
 from .inputs import InputFeatures, net
 
 RNN_CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell, "rnn": nn.RNNCell}
@@ -56,6 +56,7 @@ class FirstWeights(NamedTuple):
 PARTS = (
     *("forward", "prior", "posterior", "posterior_from_features", "emission", "emission_from_features", "rnn"),
     *("rnn_from_features", "upper_layers", "remember", "hidden", "look", "state_of", "layer_states", "layer_hidden"),
+    "first_weights",  # by which a VRNN makes many steps at once
 )
 
 
@@ -152,7 +153,8 @@ class VRNNCell(nn.Module):
             rnn_input: what the recurrence reads in place of x, whose shape it has.
 
         Raises:
-            ValueError: for an x of the wrong type, axes, size or values, and a state of other parts or sizes.
+            ValueError: for an x of the wrong type, axes, size or values, a state of other parts or sizes, and noise of
+                another type or size.
         """
         x = self.phi_x.read(x, "B")
         state = start_from(state, self.zero_state(next(self.parameters()).new_empty(x.shape[0], 0)))
@@ -161,6 +163,8 @@ class VRNNCell(nn.Module):
         # A part of a subclass's own is asked as it is; those here are given what is computed already.
         own = self.own_parts()
         posterior = self.posterior(x, h) if "posterior" in own else self.posterior_from_features(features, h)
+        if noise is not None:
+            check_noise(noise, posterior.mean.shape, next(self.parameters()))
         z = posterior.rsample(noise, generator) if self.stochastic else posterior.mean
         z_features = self.phi_z(z)
         emission = self.emission(z, h) if "emission" in own else self.emission_from_features(z_features, h)

@@ -56,8 +56,7 @@ class InputFeatures(nn.Module):
         x may be a NumPy array; real numbers of another precision are converted. Raises ValueError for other axes, and
         for an axis without an entry.
         """
-        # An array may be read-only, or run backwards.
-        x = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
+        x = as_tensor(x)
         axes = (*leading, *(["k"] * (self.characters > 1) if self.takes_codes else ["D"]))
         if x.dim() != len(axes) or x.numel() == 0:
             raise ValueError(f"x must be ({', '.join(axes)}), none of them 0, but its shape is {tuple(x.shape)}.")
@@ -74,6 +73,12 @@ class InputFeatures(nn.Module):
             raise ValueError(f"x must end in an axis of {self.characters} characters; its shape is {tuple(x.shape)}.")
         if values_are_there():
             self.emission_type.check(x, self.input_size)
+
+
+def as_tensor(x) -> Tensor:
+    """x, which may be a NumPy array, as a tensor."""
+    # Copied: an array may be read-only, or run backwards.
+    return x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
 
 
 def without_padding(x: Tensor, steps: Tensor | None, phi_x: InputFeatures) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .by_hand import gated_path, why_not_by_hand
 from .cell import State, VRNNCell, start_from, what_changed
 from .emissions import Distribution, Emission
-from .gaussian import DiagonalGaussian, posterior_from_raw, standard_normal
+from .gaussian import DiagonalGaussian, check_noise, posterior_from_raw, standard_normal
 from .inputs import without_padding
 from .lengths import check_lengths, real_steps
 from .models import Drawn, sample_of
@@ -126,8 +126,7 @@ class VRNN(nn.Module):
             noise = standard_normal(shape, weight, generator)
         else:
             noise = noise.transpose(0, 1) if self.batch_first else noise
-            if noise.shape != shape or noise.dtype != weight.dtype:
-                raise ValueError(f"noise must be {weight.dtype} {shape}, not {noise.dtype} {tuple(noise.shape)}.")
+            check_noise(noise, shape, weight)
         zeros = self.zero_state(weight.new_empty(columns, 0))
         if steps is not None:
             steps = steps.repeat_interleave(particles, 1)
@@ -293,6 +292,9 @@ class VRNN(nn.Module):
             shift: (Z,), by which z is moved, in units of the prior's deviation.
             noise: (B, Z), standard normal, for z, in the generator's place.
             uniforms: for x, in the generator's place, as its distribution's `sample` says.
+
+        Raises:
+            ValueError: for a noise of another type or size.
         """
         cell = self.cell
         h = cell.hidden(state)
@@ -302,6 +304,7 @@ class VRNN(nn.Module):
         elif noise is None:
             z = prior.sample(prior_temperature, generator)
         else:
+            check_noise(noise, prior.mean.shape, next(cell.parameters()))
             z = prior.rsample(prior_temperature * noise)
         if shift is not None:
             z = z + shift.to(z) * prior.log_std.exp()
