@@ -596,7 +596,10 @@ def test_a_thread_that_fails_between_its_streams_says_so_and_frees_the_button(mo
     assert (live.running, live._button.description) == (False, "Start")
     monkeypatch.undo()
     live.start()
-    live.wait()
+    try:
+        live.wait()
+    except ZeroDivisionError:
+        pytest.fail("what is over is raised again")
     assert (live.text, seen(live)) == ("abc", ["abc"])
 
 
@@ -648,7 +651,8 @@ def test_the_pad_of_a_walk_and_its_sliders_move_one_another_and_the_softmaxes(wa
     before, (x, y) = said.value, (live.controls["x"].max / 2, live.controls["y"].min / 3)
     pad.value = x, y
     assert (live.controls["x"].value, live.controls["y"].value) == pytest.approx((x, y), abs=0.006)
-    assert said.value != before
+    there = widgets.walking.Plane(*walked[:2], "KING").softmaxes(*(live.controls[name].value for name in "xy"))
+    assert said.value == widgets.walking.bars(there, ASCII) != before
     live.controls["y"].value = 0.0
     assert pad.value == (live.controls["x"].value, 0.0)
     live.controls["x"].value = 0.0
