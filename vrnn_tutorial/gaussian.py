@@ -75,9 +75,9 @@ def posterior_from_raw(raw: Tensor) -> DiagonalGaussian:
 
 def standard_normal(shape, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise of the given shape, with the type and device of `like`."""
-    # Given a generator, even None, torch.randn takes no shape that a compiler leaves open.
-    given = {} if generator is None else {"generator": generator}
-    return torch.randn(shape, dtype=like.dtype, device=like.device, **given)
+    if generator is None:  # given one, even None, torch.randn takes no shape that a compiler leaves open
+        return torch.randn(shape, dtype=like.dtype, device=like.device)
+    return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
 
 
 def seeded(seed: int | None, device: torch.device | str = "cpu") -> torch.Generator:

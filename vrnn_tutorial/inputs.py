@@ -28,7 +28,7 @@ class InputFeatures(nn.Module):
         super().__init__()
         self.input_size, self.embedding_size = input_size, embedding_size
         self.characters, self.takes_codes = emission.characters, emission.takes_codes
-        # In a tuple, since an emission that has weights of its own is a part of the model and not of this one.
+        # A tuple hides it from torch: an emission with weights of its own is a part of the model, not of this module.
         self._emission = (emission,)
         self.embedding = (
             nn.Embedding(input_size, embedding_size)
@@ -82,7 +82,7 @@ def as_tensor(x) -> Tensor:
 
 
 def without_padding(x: Tensor, steps: Tensor | None, phi_x: InputFeatures) -> Tensor:
-    """x (T, B, ...), checked where there are steps; elsewhere, whatever stood there, it repeats one of these."""
+    """x (T, B, ...), its real steps checked; what stands behind a sequence's end is replaced by one of these."""
     if steps is None:
         phi_x.check(x)
         return x
@@ -93,6 +93,6 @@ def without_padding(x: Tensor, steps: Tensor | None, phi_x: InputFeatures) -> Te
 
 
 def values_are_there() -> bool:
-    """Whether numbers may be looked at: not while a program is made of the operations, to be run on others."""
+    """Whether numbers may be looked at: not while torch makes a program of the operations, to be run on others."""
     tracing = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
     return not (tracing or torch._C._are_functorch_transforms_active())

@@ -203,7 +203,7 @@ class VRNN(nn.Module):
         return columns_of(layers, resample(t, log_ratio if steps is None else log_ratio.masked_fill(~steps[t], 0.0)))
 
     def _step_by_step(self, x, heard, noise, state, steps, particles, resample) -> Output:
-        """The cell called at each step: for one whose parts are not a VRNNCell's any more."""
+        """The cell called at each step, for one that is not what VRNNCell made: its own parts say what a step is."""
         axis, columns = 1 - self.batch_axis, []
         same, x, heard = heard is x, x.repeat_interleave(particles, 1), heard.repeat_interleave(particles, 1)
         for t, (x_t, heard_t, noise_t) in enumerate(zip(x, heard, noise, strict=True)):
@@ -225,10 +225,11 @@ class VRNN(nn.Module):
     def input_products(
         self, x: Tensor, heard: Tensor, state: State, particles: int = 1
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What of the recurrence reads no h, for all steps at once, of B K columns.
+        """What the path through time needs and reads no h, for all steps at once and all B K columns.
 
-        The share of x in the first layer of the posterior (T, B K, .), that of what the recurrence hears in its gates
-        (T, B K, .), and the memory before each step and after the last, (T + 1, B K, M), if the emission keeps one.
+        It is the share of x in the posterior's first layer (T, B K, .); the share of x, or of what the recurrence reads
+        in its place, in the gates (T, B K, .); and the memory before each step and after the last (T + 1, B K, M), if
+        the emission keeps one.
         """
         cell, weights = self.cell, self.cell.first_weights()
         emission_type, stochastic = self.emission_type, cell.stochastic
