@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .gaussian import seeded
 from .lengths import as_sequences, pad, real_steps
 
 
@@ -26,6 +27,7 @@ class _Batches:
     length: int = 300
     characters: int = 1
     validation: Tensor | None = None
+    batch_first: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "length", "characters"):
@@ -64,7 +66,7 @@ class RandomWindows(_Batches):
     carries_state: ClassVar[bool] = False
 
     def __iter__(self) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = seeded(self.seed)
         while True:
             starts = torch.randint(len(self.codes) - self._window + 1, (self.batch_size,), generator=generator)
             yield self._cut(self.codes, starts)
@@ -76,10 +78,17 @@ class ContiguousStreams(_Batches):
 
     Column b starts at position b (N // B) and goes round the text, so the hidden state at the end of a batch belongs to
     the text just before the next one; only where the end of the text meets its beginning does it not. Fields, shapes
-    and errors are those of `RandomWindows`, without the seed.
+    and errors are those of `RandomWindows`, without the seed; and a text of fewer characters than streams is refused.
     """
 
     carries_state: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.codes) < self.batch_size:
+            raise ValueError(
+                f"the text has {len(self.codes)} characters, too few for batch_size={self.batch_size} streams"
+            )
 
     def __iter__(self) -> Iterator[Tensor]:
         starts = torch.arange(self.batch_size) * (len(self.codes) // self.batch_size)
@@ -119,7 +128,7 @@ class Sequences:
             object.__setattr__(self, "validation", pad(self.validation, self.batch_first))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = seeded(self.seed)
         lengths = torch.tensor([len(sequence) for sequence in self.sequences])
         count = math.ceil(len(lengths) / self.batch_size)
         while True:
@@ -144,7 +153,7 @@ class Dequantised(Sequences):
     width: float | tuple[float, ...] = 1.0
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = seeded(self.seed)
         for x, lengths in super().__iter__():
             noise = _noise(x, self.width, generator)
             steps = real_steps(lengths, x.shape[1 if self.batch_first else 0])
@@ -154,7 +163,7 @@ class Dequantised(Sequences):
 
 def dequantised(sequences: Sequence[Tensor], width: float | tuple[float, ...] = 1.0, seed: int = 0) -> list[Tensor]:
     """The sequences (T_i, ...) with noise as `Dequantised` has it, fixed by the seed."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     return [sequence + _noise(sequence, width, generator) for sequence in sequences]
 
 

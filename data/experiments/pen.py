@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from results import read, record
 from torch import Tensor
 
 from vrnn_tutorial import VRNN, CharRNN, Pen, Scaled, VRNNCell, bounds, evaluate, load_checkpoint, train
@@ -43,8 +44,7 @@ from vrnn_tutorial.batches import Dequantised, dequantised
 from vrnn_tutorial.checkpoint import Model, save_checkpoint
 from vrnn_tutorial.corpora.kanji import CREDIT, kanji
 from vrnn_tutorial.drawing import Gallery, to_strokes
-from vrnn_tutorial.files import write_atomically
-from vrnn_tutorial.gaussian import DiagonalGaussian
+from vrnn_tutorial.gaussian import DiagonalGaussian, seeded
 from vrnn_tutorial.lengths import pad
 from vrnn_tutorial.pen import WIDTH, draw, quality
 from vrnn_tutorial.probes import live_entries
@@ -179,22 +179,19 @@ def make(run: Run) -> dict:
     return figures
 
 
-def record(run: Run, figures: dict) -> None:
+def keep(run: Run, figures: dict) -> None:
     """Adds a run to RESULTS, in the order of their names; keeps its weights, if they are the row's best so far."""
     folder = ROOT / FOLDER / run.name
     if run.seed == 0 and is_wanted(run, figures):
         shutil.copyfile(folder / "rounded.safetensors", folder.with_name(f"{run.row}.safetensors"))
-    models = sorted({**results(), run.name: figures}.items())
-    lines = [f"{json.dumps(name)}: {json.dumps(figures)}" for name, figures in models]
-    write_atomically(ROOT / RESULTS, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    record(ROOT / RESULTS, run.name, figures)
     shutil.rmtree(folder, ignore_errors=True)
     print(f"{run.name} is done", flush=True)
 
 
 def results() -> dict[str, dict]:
     """What is known of each run, by its name."""
-    path = ROOT / RESULTS
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read(ROOT / RESULTS)
 
 
 @torch.no_grad()
@@ -203,7 +200,7 @@ def figures_of(model: Model, drawings: list[Tensor]) -> dict:
     x, lengths = pad(drawings)
     held_out = evaluate(model, (x, lengths), draws=DRAWS)
     figures = {"loss": held_out.loss, "error": held_out.elbo_error, "kl": held_out.kl}
-    out = model(x, lengths=lengths, generator=torch.Generator().manual_seed(0))
+    out = model(x, lengths=lengths, generator=seeded(0))
     # A stroke's first point is where a pen goes that was lifted before: at the start, too.
     lifted = torch.cat([torch.ones_like(x[:1, :, 3]), x[:-1, :, 3]]).bool()
     for name, steps in (("strokes", ~lifted & out.steps), ("jumps", lifted & out.steps)):
@@ -223,7 +220,7 @@ def figures_of(model: Model, drawings: list[Tensor]) -> dict:
 
 def log_p(bound, model: Model, drawings: list[Tensor], seed: int) -> Tensor:
     """The bound of each drawing, nats per drawing; those of like lengths side by side."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     order = torch.tensor([len(drawing) for drawing in drawings]).argsort()
     found = torch.empty(len(drawings))
     for part in order.split(AT_ONCE):
@@ -259,7 +256,7 @@ def main() -> None:
         for runs in (tuning, further):
             missing = [run for run in runs() if run.name not in results()]
             for run, figures in zip(missing, several(make, missing), strict=True):
-                record(run, figures)
+                keep(run, figures)
 
 
 if __name__ == "__main__":

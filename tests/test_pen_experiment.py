@@ -1,6 +1,5 @@
 """Tests of data/experiments/pen.py: rows that are equal in all but what they are held against, chosen on validation."""
 
-import importlib.util
 import itertools
 import json
 import sys
@@ -9,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from chapters import ROOT
+from helpers import experiment
 
 from vrnn_tutorial import CharRNN, evaluate
 from vrnn_tutorial.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
@@ -16,9 +16,7 @@ from vrnn_tutorial.corpora.kanji import CREDIT
 from vrnn_tutorial.drawing import to_steps
 from vrnn_tutorial.lengths import pad
 
-spec = importlib.util.spec_from_file_location("pen_runs", ROOT / "data" / "experiments" / "pen.py")
-runs = sys.modules["pen_runs"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(runs)
+runs = experiment("pen")
 
 SQUARE = to_steps([[(20, 20), (90, 20), (90, 90)], [(20, 20), (20, 90), (90, 90)]])
 CROSS = to_steps([[(50, 10), (50, 100)], [(10, 50), (100, 50)], [(70, 70)]])
@@ -123,7 +121,7 @@ def test_a_run_goes_on_where_it_was_stopped_and_leaves_its_line_and_its_weights(
     assert [entry["update"] for entry in found["validation"]] == [0, 5]
     assert found["parameters"] == parameters(runs.ROWS[run.row].model(0))
     assert set(found["invented"]) == {"ended", "inside", "copies"}
-    runs.record(run, found)
+    runs.keep(run, found)
     assert capsys.readouterr().out == f"{run.name} is done\n" and not folder.exists()
     assert runs.results() == {run.name: json.loads(json.dumps(found))}
     # What was evaluated is what was kept.
@@ -147,7 +145,7 @@ def test_a_run_of_the_first_seed_is_evaluated_only_if_it_is_the_best_so_far(few,
     run = runs.Run("gauss-rnn", 0.2, seed)
     found = runs.make(run)
     assert ("test" in found) == ("invented" in found) == evaluated
-    runs.record(run, found)
+    runs.keep(run, found)
     assert (kept.read_bytes() != before) == (evaluated and seed == 0)
 
 
@@ -159,7 +157,7 @@ def test_the_other_seeds_have_the_dropout_that_was_best_on_validation(few):
             folder = few / runs.FOLDER / run.name
             folder.mkdir(parents=True)
             (folder / "rounded.safetensors").write_bytes(str(dropout).encode())
-            runs.record(run, figures(losses[dropout]))
+            runs.keep(run, figures(losses[dropout]))
     assert runs.best("gauss-rnn") == ("gauss-rnn", 0.2, 0) and runs.best("joint-rnn") == ("joint-rnn", 0.2, 0)
     assert runs.further() == [("gauss-rnn", 0.2, 1), ("gauss-rnn", 0.2, 2)]  # the other row is still being tuned
     assert (few / runs.FOLDER / "gauss-rnn.safetensors").read_text() == "0.2"
