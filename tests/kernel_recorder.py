@@ -27,7 +27,7 @@ def install() -> None:
 
     def picturing(figure):
         picture = png(figure)
-        pictures[picture] = figures.pop()
+        pictures[picture] = record(figure)
         return picture
 
     def updating(chart, *data):

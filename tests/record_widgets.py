@@ -1,4 +1,4 @@
-"""Takes the pictures in figures/widgets: each chapter's widgets in JupyterLab, their sliders moved by a mouse.
+"""Takes the pictures in figures/widgets: each chapter's widgets in JupyterLab, their controls moved by a mouse.
 
 python tests/record_widgets.py notebooks/01_vae.ipynb ...
 """
@@ -21,7 +21,12 @@ WIDGET = ".widget-vbox, .widget-image"  # a bar is neither
 
 
 def use(notebook: Notebook, widget: Locator) -> None:
-    """Moves each slider, the first one last, where the mouse stays; then waits until nothing changes any more."""
+    """Points into each pad, moves each slider, the first one last, where the mouse stays; then waits until nothing
+    changes any more.
+    """
+    for field in widget.locator(".pad-field").all():
+        box = field.bounding_box()
+        field.click(position={"x": (1 - SHARE) * box["width"], "y": SHARE * box["height"]})
     for label in reversed(widget.locator(".widget-hslider .widget-label").all_inner_texts()):
         notebook.drag(label, SHARE)
     before = None

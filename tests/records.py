@@ -38,7 +38,11 @@ WIDGETS = {
     ),
     "02_reparameterization_trick draw-slide": ("draw(mean=mean, std=std)", None),
     "02_reparameterization_trick kl-explorer-live": ("areas(shift=shift, log_ratio=log_ratio)", None),
-    "03_vrnn_cell microscope-live": ("plots.microscope(trace(model, sentence), position=position)", None),
+    "03_vrnn_cell z-pad": ("said(z)", [("z", "(-2.5, -3.0)"), ("z", "(0.5, 0.0)")]),
+    "03_vrnn_cell microscope-live": (
+        "plots.microscope(trace(model, sentence), position=position)",
+        [("position", "9"), ("sentence", "3 * sentence"), ("position", "100"), ("sentence", "'To be'")],
+    ),
     "04_training chart": ("draw(records)", None),
     "05_generation slider-code": (
         {name: GENERATED.format(name) for name in ("VRNN", "CharRNN")},

@@ -47,7 +47,7 @@ def test_windows_are_fixed_by_the_seed():
     def first(seed):
         return torch.stack(take(RandomWindows(counting(5000), 4, 10, seed=seed), 3))
 
-    windows = RandomWindows(counting(5000), 4, 10, seed=3)
+    windows = RandomWindows(counting(5000), 4, 10, seed=np.int64(3))
     assert_close(first(3), first(3), **exact)
     assert not torch.equal(first(3), first(4))
     iterator = iter(windows)
@@ -62,7 +62,7 @@ def test_windows_are_fixed_by_the_seed():
 @given(sizes)
 def test_streams_read_on_where_they_stopped(size):
     b, t, k, more = size
-    n = t * k + more
+    n = max(t * k + more, b)
     streams = ContiguousStreams(counting(n), b, t, k)
     xs = take(streams, 6)
     assert all(x.dtype == torch.int64 and x.shape == ((t, b, k) if k > 1 else (t, b)) for x in xs)
@@ -97,6 +97,12 @@ def test_impossible_sizes_are_refused(batches):
     for name in ("batch_size", "length", "characters"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
             batches(counting(100), **{name: 0})
+
+
+def test_more_streams_than_characters_are_refused_since_two_would_be_the_same():
+    assert next(iter(ContiguousStreams(counting(3), 3, 2)))[0].unique().tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="the text has 3 characters, too few for batch_size=4 streams"):
+        ContiguousStreams(counting(3), 4, 2)
 
 
 # Sequences of unequal length
@@ -139,7 +145,7 @@ def test_sequences_are_fixed_by_the_seed():
     def first(seed):
         return [members(*batch) for batch in take(Sequences(told_apart(*range(1, 30)), 4, seed=seed), 20)]
 
-    sequences = Sequences(told_apart(*range(1, 30)), 4, seed=3)
+    sequences = Sequences(told_apart(*range(1, 30)), 4, seed=np.int64(3))
     assert first(3) == first(3) != first(4)
     iterator = iter(sequences)
     next(iterator)

@@ -1,5 +1,6 @@
 """Tests of `probes.trace`, step against step, and of the pictures that plots/traces.py draws of it."""
 
+import io
 import math
 
 import matplotlib.pyplot as plt
@@ -8,11 +9,13 @@ import pytest
 import torch
 from helpers import vrnn
 from matplotlib.colors import same_color
+from PIL import Image
 from torch.testing import assert_close
 
 from vrnn_tutorial import evaluate, plots
 from vrnn_tutorial.probes import trace
 from vrnn_tutorial.text import decode, encode
+from vrnn_tutorial.widgets.pictures import png
 
 TEXT = "What's in a name? that which we call\na rose"
 
@@ -52,7 +55,7 @@ def test_the_mean_surprise_is_minus_the_elbo_and_the_seed_decides_the_draws():
     evaluation = evaluate(model, encode(TEXT), draws=4, seed=7)
     assert read.surprise.mean().item() == pytest.approx(evaluation.bits, rel=1e-10)
     assert read.kl.mean().item() == pytest.approx(evaluation.kl / math.log(2), rel=1e-10)
-    assert torch.equal(read.surprise, trace(model, TEXT, draws=4, seed=7).surprise)
+    assert torch.equal(read.surprise, trace(model, TEXT, draws=4, seed=np.int64(7)).surprise)
     assert not torch.equal(read.surprise, trace(model, TEXT, draws=4, seed=8).surprise)
     assert not read.surprise.requires_grad and not read.expected.requires_grad
 
@@ -86,6 +89,14 @@ def panels(figure):
     return dict(zip(("state", "z", "next"), figure.axes))
 
 
+def pixels(picture):
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+
+
+def letters(figure):
+    return [text for text in panels(figure)["state"].texts if text.get_visible()]
+
+
 @pytest.mark.parametrize("position", [1, 12, len(TEXT), 99])
 def test_the_microscope_shows_the_numbers_of_its_step(read, position):
     t = min(position, len(TEXT)) - 1
@@ -94,8 +105,8 @@ def test_the_microscope_shows_the_numbers_of_its_step(read, position):
     shown = ax.images[0].get_array()
     np.testing.assert_array_equal(shown[:, : t + 1], read.hidden[: t + 1].T)
     assert np.isnan(np.ma.filled(shown, np.nan)[:, t + 1 :]).all(), "a state that the model has not reached yet"
-    assert f"step {t + 1} of {len(TEXT)}" in figure.get_suptitle()
-    assert f"{read.surprise[t]:.1f} bits" in figure.get_suptitle()
+    assert f"step {t + 1} of {len(TEXT)}: " in ax.get_title()
+    assert f"{read.surprise[t]:.1f} bits" in ax.get_title()
 
     ax = panels(figure)["z"]
     for bars, gaussian, color in zip(ax.containers, (read.prior, read.posterior), (plots.BLUE, plots.ORANGE)):
@@ -110,24 +121,53 @@ def test_the_microscope_shows_the_numbers_of_its_step(read, position):
 def test_the_microscope_marks_the_character_that_came(read):
     for position in range(1, len(TEXT) + 1, 4):
         ax = panels(plots.microscope(read, position))["next"]
-        characters = [label.get_text().replace("\u21b5", "\n").replace("\u2423", " ") for label in ax.get_yticklabels()]
+        characters = [label.get_text().replace("\u21b5", "\n").replace("\u2423", " ") for label in ax.texts]
         orange = [same_color(bar.get_facecolor(), plots.ORANGE) for bar in ax.patches]
         likeliest = decode(read.expected[position - 1].topk(8).indices)
         came = TEXT[position - 1]
         wanted = likeliest if came in likeliest else likeliest[:-1] + came
         assert characters == [repr(c)[1:-1] if c not in "\n " else c for c in wanted]
         assert [c for c, mark in zip(wanted, orange) if mark] == [came]
-        assert [same_color(label.get_color(), plots.ORANGE) for label in ax.get_yticklabels()] == orange
+        assert [same_color(label.get_color(), plots.ORANGE) for label in ax.texts] == orange
         widths = [bar.get_width() for bar in ax.patches]
         np.testing.assert_allclose(widths, read.expected[position - 1, encode(wanted)])
         plt.close("all")
 
 
 def test_characters_to_come_are_grey(read):
-    texts = panels(plots.microscope(read, 5))["state"].texts
+    texts = letters(plots.microscope(read, 5))
     colors = [text.get_color() for text in texts]
     assert colors == [plots.INK] * 4 + [plots.ORANGE] + ["#AAAAAA"] * (len(TEXT) - 5)
     assert texts[6].get_text() == "\u2423" and texts[TEXT.index("\n")].get_text() == "\u21b5"
+
+
+@pytest.mark.parametrize("position, first", [(1, 1), (60, 23), (129, 55)])
+def test_of_a_long_text_the_microscope_shows_the_part_around_its_step(position, first):
+    text = 3 * TEXT
+    long = trace(vrnn(), text, draws=1)
+    figure = plots.microscope(long, position)
+    part = text[first - 1 : first + 74].replace(" ", "\u2423").replace("\n", "\u21b5")
+    assert "".join(letter.get_text() for letter in letters(figure)) == part
+    ax = panels(figure)["state"]
+    assert f"(characters {first} to {first + 74})" in ax.get_title() and f"step {position} of 129" in ax.get_title()
+    np.testing.assert_array_equal(
+        ax.images[0].get_array()[:, : position + 1 - first], long.hidden[first - 1 : position].T
+    )
+    (orange,) = [i for i, letter in enumerate(letters(figure)) if same_color(letter.get_color(), plots.ORANGE)]
+    assert orange == position - first
+
+
+def test_one_microscope_shows_step_after_step_and_text_after_text(read):
+    other = trace(vrnn(), "Another", seed=2)
+    scope = plots.Microscope(read.hidden.shape[1], read.prior.mean.shape[1])
+    for shown, position in ((read, 40), (other, 3), (read, 2), (read, 39)):
+        figure, fresh = scope.show(shown, position), plots.microscope(shown, position)
+        assert figure is scope.figure
+        np.testing.assert_array_equal(pixels(png(figure)), pixels(png(fresh)))
+        drawn = io.BytesIO()
+        fresh.savefig(drawn, format="png")
+        wrong = (pixels(png(figure)) != pixels(drawn.getvalue())).any(2).mean()
+        assert wrong < 0.01, "a cell shows what a widget does not"
 
 
 # The strip

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .gaussian import seeded
 from .lengths import as_sequences, pad
 
 
@@ -25,6 +26,7 @@ class _Batches:
     length: int = 300
     characters: int = 1
     validation: Tensor | None = None
+    batch_first: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "length", "characters"):
@@ -63,7 +65,7 @@ class RandomWindows(_Batches):
     carries_state: ClassVar[bool] = False
 
     def __iter__(self) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = seeded(self.seed)
         while True:
             starts = torch.randint(len(self.codes) - self._window + 1, (self.batch_size,), generator=generator)
             yield self._cut(self.codes, starts)
@@ -75,10 +77,17 @@ class ContiguousStreams(_Batches):
 
     Column b starts at position b (N // B) and goes round the text, so the hidden state at the end of a batch belongs to
     the text just before the next one; only where the end of the text meets its beginning does it not. Fields, shapes
-    and errors are those of `RandomWindows`, without the seed.
+    and errors are those of `RandomWindows`, without the seed; and a text of fewer characters than streams is refused.
     """
 
     carries_state: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.codes) < self.batch_size:
+            raise ValueError(
+                f"the text has {len(self.codes)} characters, too few for batch_size={self.batch_size} streams"
+            )
 
     def __iter__(self) -> Iterator[Tensor]:
         starts = torch.arange(self.batch_size) * (len(self.codes) // self.batch_size)
@@ -118,7 +127,7 @@ class Sequences:
             object.__setattr__(self, "validation", pad(self.validation, self.batch_first))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = seeded(self.seed)
         lengths = torch.tensor([len(sequence) for sequence in self.sequences])
         count = math.ceil(len(lengths) / self.batch_size)
         while True:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .gaussian import DiagonalGaussian, standard_normal
+from .gaussian import DiagonalGaussian, seeded, standard_normal
 from .inputs import without_padding
 from .text import ASCII, encode
 from .vrnn import VRNN
@@ -32,7 +32,7 @@ def trace(model: VRNN, text: str, *, draws: int = 10, seed: int = 0) -> Trace:
     Raises ValueError for an empty text, for characters outside the model's vocabulary, and for a model of more than one
     in each step.
     """
-    model, generator = copy.deepcopy(model).cpu().eval(), torch.Generator().manual_seed(seed)
+    model, generator = copy.deepcopy(model).cpu().eval(), seeded(seed)
     model.batch_first = False
     codes = encode(text, model.emission_type.vocabulary or ASCII)
     out = model(codes[:, None].repeat(1, draws), generator=generator)
@@ -155,4 +155,4 @@ def _reader(model: VRNN, x: Tensor, seed: int) -> tuple[VRNN, torch.Generator]:
     """A copy of the model that reads x (T, B, ...) and drops nothing out, and its source of noise."""
     model = copy.deepcopy(model).eval()
     model.batch_first = False
-    return model, torch.Generator(x.device).manual_seed(seed)
+    return model, seeded(seed, x.device)

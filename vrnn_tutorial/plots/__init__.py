@@ -12,7 +12,7 @@ from .nets import PHASES, network, vae_network
 from .quadruples import quadruple_map
 from .steps import unrolled, wirings
 from .style import AMBER, BLUE, GREEN, INK, ORANGE, PURPLE, STYLE
-from .traces import microscope, strip
+from .traces import Microscope, microscope, strip
 
 __all__ = [
     "AMBER",
@@ -24,6 +24,7 @@ __all__ = [
     "PURPLE",
     "SOURCE",
     "STYLE",
+    "Microscope",
     "microscope",
     "network",
     "quadruple_map",

@@ -1,7 +1,7 @@
 """Every slider and surface; none has logic, but calls a plain, seeded function of its values (all chapters)."""
 
 from .canvas import Canvas
-from .controls import choice, slider, text_box
+from .controls import choice, place_in, slider, text_box
 from .live_text import LiveText, Written
 from .pictures import Chart, Picture, pad
 from .text import OWN, fitted, generation, text_of
@@ -18,6 +18,7 @@ __all__ = [
     "fitted",
     "generation",
     "pad",
+    "place_in",
     "slider",
     "text_box",
     "text_of",

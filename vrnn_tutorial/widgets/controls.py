@@ -37,13 +37,44 @@ def text_box(value: str, label: str) -> ipywidgets.Text:
     return ipywidgets.Text(value, description=label, **LABEL)
 
 
-class Controlled(ipywidgets.VBox):
-    """Controls, and below them what they show; a surface stands beside it."""
+def place_in(box: ipywidgets.Text, value: int, label: str) -> ipywidgets.IntSlider:
+    """A slider over the characters of a text box, counted from 1: its end is the text's, whatever is typed.
 
-    def __init__(self, controls: dict[str, ipywidgets.ValueWidget], *below: ipywidgets.Widget):
+    Who stands at the end stays there while the text grows. Make it before the picture that follows both, which then
+    sees a text and a place that fit.
+    """
+    place = slider(1, max(1, len(box.value)), value, 1, label)
+
+    def typed(change):
+        if change["new"]:  # an empty box is an error, and says nothing of where its reader was
+            at_end = place.value == place.max
+            place.max = len(change["new"])  # which takes the handle along, if need be
+            if at_end:
+                place.value = place.max
+
+    box.observe(typed, names="value")
+    return place
+
+
+class Controlled(ipywidgets.VBox):
+    """Controls, and below them what they show; a surface stands beside it.
+
+    `error` stands under the text box, which is where most errors come from, or else under all controls.
+    """
+
+    def __init__(
+        self,
+        controls: dict[str, ipywidgets.ValueWidget],
+        *below: ipywidgets.Widget,
+        error: ipywidgets.Widget | None = None,
+    ):
         self.controls = controls  # set their .value: it is as if a reader had moved them
         surfaces = [control for control in controls.values() if isinstance(control, Surface)]
         others = [control for control in controls.values() if not isinstance(control, Surface)]
+        if error:
+            box = next((control for control in others if isinstance(control, ipywidgets.Text)), None)
+            below = below if box else (error, *below)
+            others = [ipywidgets.VBox([box, error]) if control is box else control for control in others]
         if surfaces:
             below = (ipywidgets.HBox([*surfaces, ipywidgets.VBox(below, layout=BESIDE)], layout=WRAPPED),)
         super().__init__([ipywidgets.HBox(others, layout=WRAPPED), *below])
@@ -61,4 +92,6 @@ class Controlled(ipywidgets.VBox):
 
 
 def shown(error: Exception) -> str:
-    return ERROR.format(html.escape(f"{type(error).__name__}: {error}"))
+    """A ValueError says in a sentence what a reader can mend; of any other the kind is told, too."""
+    words = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    return ERROR.format(html.escape(words[:1].upper() + words[1:]))

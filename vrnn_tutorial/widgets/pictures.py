@@ -4,9 +4,15 @@ import io
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import ipywidgets
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from .canvas import Pad
 from .controls import Controlled, shown
@@ -14,9 +20,25 @@ from .controls import Controlled, shown
 NATURAL = {"max_width": "100%", "margin": "0", "align_self": "flex-start"}  # no scroll bar; not stretched by a box
 
 
+_grounds: WeakKeyDictionary[Figure, Any] = WeakKeyDictionary()  # of each figure what stays, until it changes
+
+
 def png(figure: Figure) -> bytes:
+    """The figure as PNG. Of one that is drawn again and again, only what is `animated` is drawn each time."""
+    moving = sorted(figure.findobj(Artist.get_animated), key=Artist.get_zorder)  # may make ticks, which is a change
+    canvas, ground = figure.canvas, _grounds.get(figure)
+    if not isinstance(canvas, FigureCanvasAgg):
+        canvas = FigureCanvasAgg(figure)
+    if ground is None:
+        canvas.draw()
+        _grounds[figure] = canvas.copy_from_bbox(figure.bbox)
+        figure.stale_callback = lambda figure, _: _grounds.pop(figure, None)
+    else:
+        canvas.restore_region(ground)
+    for artist in moving:
+        artist.draw(canvas.get_renderer())
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).save(buffer, "png", compress_level=1)
     return buffer.getvalue()
 
 
@@ -31,22 +53,27 @@ class Picture(Controlled):
     """A picture that follows its controls.
 
     draw(**values of the controls) gives a matplotlib Figure, made by matplotlib.figure.Figure: pyplot would keep each.
-    The first picture is drawn here, and an error in it is raised; an error after a move stands below the controls, and
-    the last picture stays, until a move goes well.
+    The first picture is drawn here, and an error in it is raised; an error after a move stands by the text box, or else
+    below the controls, and the last picture stays, until a move goes well.
     """
 
     def __init__(self, draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget):
         self.draw, self._lock = draw, threading.Lock()
         self.image, self.error = ipywidgets.Image(layout=NATURAL), ipywidgets.HTML()
-        super().__init__(controls, self.error, self.image)
-        self.image.value = png(self.draw(**self.values()))
+        super().__init__(controls, self.image, error=self.error)
+        self._drawn = self.values()
+        self.image.value = png(self.draw(**self._drawn))
 
     def _moved(self, _):
         # Drawn in the thread that brings the move, since matplotlib does not bear two; meanwhile the browser holds back
-        # all moves but the latest. The values are read under the lock: whoever draws last draws the last ones.
+        # all moves but the latest. The values are read under the lock: whoever draws last draws the last ones; and two
+        # controls that move together are drawn once.
         with self._lock:
+            if self._drawn == (values := self.values()):
+                return
+            self._drawn = values
             try:
-                self.image.value, self.error.value = png(self.draw(**self.values())), ""
+                self.image.value, self.error.value = png(self.draw(**values)), ""
             except Exception as error:
                 self.error.value = shown(error)
 
