@@ -2,7 +2,8 @@
 
 `RandomWindows` throws the B columns anywhere into the text, as the source does; `ContiguousStreams` lets each column
 read on where it stopped, so that a hidden state carried from one batch to the next belongs to the text before it.
-`Sequences` takes whole sequences of unequal length, and pads those of a batch to the longest of them.
+`Sequences` takes whole sequences of unequal length, and pads those of a batch to the longest of them; `Dequantised`
+adds noise to them, by which whole numbers have a density.
 """
 
 import itertools
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .gaussian import seeded
-from .lengths import as_sequences, pad
+from .lengths import as_sequences, pad, real_steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,3 +136,38 @@ class Sequences:
             batches = stretched.argsort().tensor_split(count)
             for i in torch.randperm(count, generator=generator).tolist():
                 yield pad([self.sequences[j] for j in batches[i].tolist()], self.batch_first)
+
+
+@dataclass(frozen=True, eq=False)
+class Dequantised(Sequences):
+    """`Sequences` of float steps to which each batch adds fresh noise, uniform between -width / 2 and width / 2.
+
+    Where the steps hold whole numbers and the width is 1, minus the mean log density of what is given is an upper bound
+    on the nats of the whole numbers themselves (Theis et al. 2016, arXiv 1511.01844, section 3.1), so that no density
+    gains by growing without end upon a number. The noise, too, is fixed by `seed`.
+
+    width: a number for each entry of a step, or one for all; 0 adds nothing. validation is taken as it is: give it
+    noise that stays, by `dequantised`. Other fields, shapes and errors are those of `Sequences`.
+    """
+
+    width: float | tuple[float, ...] = 1.0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = seeded(self.seed)
+        for x, lengths in super().__iter__():
+            noise = _noise(x, self.width, generator)
+            steps = real_steps(lengths, x.shape[1 if self.batch_first else 0])
+            steps = (steps.T if self.batch_first else steps).view(*x.shape[:2], *[1] * (x.dim() - 2))
+            yield x + noise * steps, lengths
+
+
+def dequantised(sequences: Sequence[Tensor], width: float | tuple[float, ...] = 1.0, seed: int = 0) -> list[Tensor]:
+    """The sequences (T_i, ...) with noise as `Dequantised` has it, fixed by the seed."""
+    generator = seeded(seed)
+    return [sequence + _noise(sequence, width, generator) for sequence in sequences]
+
+
+def _noise(x: Tensor, width: float | tuple[float, ...], generator: torch.Generator) -> Tensor:
+    if not x.is_floating_point():
+        raise ValueError(f"noise is added to real numbers, not to {x.dtype}: call float() first.")
+    return (torch.rand(x.shape, generator=generator, dtype=x.dtype) - 0.5) * torch.tensor(width, dtype=x.dtype)

@@ -95,9 +95,21 @@ def swap_z(
 def active_units(
     model: VRNN, x: Tensor, *, threshold: float = 0.01, seed: int = 0, lengths: Tensor | None = None
 ) -> int:
-    """How many of z's Z entries tell of x: those for which mean_q - mean_p varies by more than `threshold` over x.
+    """How many of z's Z entries tell of x: as many as `live_entries` finds.
 
-    Burda et al. 2016 (arXiv 1509.00519), section 5.2, count the variance of the posterior's mean. Here the prior is
+    Args:
+        model, x, threshold, seed, lengths: as there.
+    """
+    return len(live_entries(model, x, threshold=threshold, seed=seed, lengths=lengths))
+
+
+@torch.no_grad()
+def live_entries(
+    model: VRNN, x: Tensor, *, threshold: float = 0.01, seed: int = 0, lengths: Tensor | None = None
+) -> list[int]:
+    """Those of z's Z entries that tell of x: whose mean_q - mean_p varies by more than `threshold`; the most first.
+
+    Burda et al. 2016 (arXiv 1509.00519), section 5.2, take the variance of the posterior's mean. Here the prior is
     conditional, and that mean moves with h even where it says nothing of x_t, so the prior's is taken from it first.
 
     Args:
@@ -110,7 +122,8 @@ def active_units(
     model, generator = _reader(model, x, seed)
     out = model(x, generator=generator, lengths=lengths)
     moved = out.posterior.mean - out.prior.mean
-    return int(((moved.flatten(0, 1) if out.steps is None else moved[out.steps]).var(0) > threshold).sum())
+    variance = (moved.flatten(0, 1) if out.steps is None else moved[out.steps]).var(0)
+    return [i for i in variance.argsort(descending=True).tolist() if variance[i] > threshold]
 
 
 @torch.no_grad()
