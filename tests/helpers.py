@@ -1,9 +1,12 @@
 """What several files of tests use: small models whose weights are large enough for the state and for z to matter."""
 
 import hashlib
+import importlib
+import sys
 from pathlib import Path
 
 import torch
+from chapters import ROOT
 
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
@@ -63,6 +66,14 @@ def some_state(cell: VRNNCell, batch: int):
 
     layers = tuple(layer() for _ in range(cell.num_layers))
     return layers[0] if cell.num_layers == 1 else layers
+
+
+def experiment(name: str):
+    """The module of a script in data/experiments, whose neighbours it finds as it does when it runs."""
+    folder = str(ROOT / "data" / "experiments")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(name)
 
 
 class Malicious:

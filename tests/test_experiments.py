@@ -1,6 +1,5 @@
 """Tests of data/experiments/: commands that the command line knows, controls that are the controls they are called."""
 
-import importlib.util
 import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from chapters import ROOT
+from helpers import experiment
 
 from vrnn_tutorial import VRNN, VRNNCell, load_checkpoint
 from vrnn_tutorial import __main__ as command_line
@@ -17,10 +16,8 @@ from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.evaluation import evaluate
 from vrnn_tutorial.text import corpus_from_file
 
-PATH = ROOT / "data" / "experiments" / "latent.py"
-spec = importlib.util.spec_from_file_location("latent", PATH)
-latent = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(latent)
+latent = experiment("latent")
+record = experiment("results").record
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +185,7 @@ def test_two_runs_that_are_done_at_once_are_both_recorded(tmp_path, fox):
     """In the order of their names, a line for each."""
     names = [f"run-{i:02}" for i in range(24)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: latent.record(name, {"bounds": {}}), reversed(names)))
+        list(pool.map(lambda name: record(tmp_path / latent.RESULTS, name, {"bounds": {}}), reversed(names)))
     assert list(latent.results()) == names
     assert (tmp_path / latent.RESULTS).read_text().splitlines()[1] == '"run-00": {"bounds": {}},'
 
@@ -206,7 +203,7 @@ def test_what_is_committed_came_from_these_commands():
 def test_the_list_has_the_runs_that_are_missing(fox, monkeypatch, capsys):
     first, *others = latent.runs()
     for run in others[1:]:
-        latent.record(run.name, {})
+        record(latent.ROOT / latent.RESULTS, run.name, {})
     monkeypatch.setattr("sys.argv", ["latent.py", "--list"])
     latent.main()
     *listed, last = capsys.readouterr().out.splitlines()
@@ -222,7 +219,7 @@ def test_bounds_are_of_pieces_spread_over_the_test_part(tmp_path, fox, k):
     noiseless = VRNN(VRNNCell(hidden_size=4, latent_size=3, characters=k, stochastic=False))
     for name, model in (("rnn", rnn), ("vrnn", vrnn), ("noiseless", noiseless)):
         save_checkpoint(tmp_path / name / "best.safetensors", model)
-        latent.record(name, latent.bounds_of(tmp_path / name / "best.safetensors", 16))
+        record(tmp_path / latent.RESULTS, name, latent.bounds_of(tmp_path / name / "best.safetensors", 16))
     found = latent.results()
     test = corpus_from_file(fox).test
     for name, model in (("rnn", rnn), ("noiseless", noiseless)):

@@ -1,6 +1,5 @@
 """Tests of data/experiments/ngram.py: probabilities by hand, and the committed figures by the command."""
 
-import importlib.util
 import json
 import math
 import re
@@ -8,11 +7,9 @@ import string
 
 import pytest
 from chapters import ROOT
+from helpers import experiment
 
-PATH = ROOT / "data" / "experiments" / "ngram.py"
-spec = importlib.util.spec_from_file_location("ngram", PATH)
-ngram = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(ngram)
+ngram = experiment("ngram")
 
 
 def test_probabilities_of_two_letters_are_those_by_hand():

@@ -29,6 +29,11 @@ def test_every_cell_was_run_once_in_order_and_none_failed(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_a_cell_is_read_at_a_glance(path):
+    assert {cell.id: lines for cell in code_cells(path) if (lines := len(cell.source.splitlines())) > 40} == {}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_an_ignored_output_has_its_reason(path):
     nbformat.validate(nbformat.read(path, as_version=4))
     for cell in code_cells(path):

@@ -70,8 +70,8 @@ class CellConfiguration(RecurrentConfiguration):
     """Of a VRNNCell.
 
     Args:
-        input_size, hidden_size, embedding_size, num_layers, rnn, emission, characters, depth, dropout: as in every
-            RecurrentConfiguration.
+        input_size, hidden_size, embedding_size, num_layers, rnn, emission, characters, depth, dropout, locked_dropout,
+            weight_dropout: as in every RecurrentConfiguration.
         latent_size: Z.
         prior: "conditional", of h, or "standard", N(0, 1) at every step (VRNN-I).
         stochastic: False takes the noise out: z is the prior's mean, there is no encoder, and no KL.
@@ -98,8 +98,8 @@ class CharRNNConfiguration(RecurrentConfiguration):
     """Of a CharRNN.
 
     Args:
-        input_size, hidden_size, embedding_size, num_layers, rnn, emission, characters, depth, dropout: as in every
-            RecurrentConfiguration.
+        input_size, hidden_size, embedding_size, num_layers, rnn, emission, characters, depth, dropout, locked_dropout,
+            weight_dropout: as in every RecurrentConfiguration.
         batch_first: whether x is (B, T, ...) in place of (T, B, ...).
     """
 

@@ -39,21 +39,20 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from results import read, record
 from torch import Tensor
 
 from vrnn_tutorial import VRNN, bounds, load_checkpoint, shakespeare
-from vrnn_tutorial.files import BEST, write_atomically
+from vrnn_tutorial.files import BEST
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path("data/checkpoints/latent")
 RESULTS = Path("data/experiments/latent.json")
-ONE_AT_A_TIME = threading.Lock()  # two runs may be done at once
 COMMON = "--threads 1 --resume --batching streams --cosine --learning-rate 0.006 --dropout 0.1 --evaluate-every 250"
 UPDATES = {1: 1500, 2: 3000, 4: 3000}
 WIDE = "--hidden 128 --depth 2"
@@ -185,7 +184,7 @@ def make(run: Run) -> None:
     history = json.loads((folder / "history.json").read_text())
     if run.keeps_weights:
         shutil.copyfile(ROOT / weights, folder.with_name(f"{run.name}.safetensors"))
-    record(run.name, {
+    record(ROOT / RESULTS, run.name, {
         **{name: history[name] for name in ("command", "versions", "seconds", "processor_seconds")},
         "validation": [{key: entry[key] for key in ("update", "loss", "kl")} for entry in history["validation"]],
         "evaluation": json.loads((ROOT / evaluation).read_text()),
@@ -200,21 +199,11 @@ def bound_earlier(name: str) -> None:
     """The bounds of a model of chapter 4, unless they are there."""
     if name not in results():
         weights = BEST if name == "best" else ROOT / "data" / "checkpoints" / name / "best.safetensors"
-        record(name, {"bounds": bounds_of(weights, 256)})
+        record(ROOT / RESULTS, name, {"bounds": bounds_of(weights, 256)})
 
 
 def results() -> dict[str, dict]:
-    """What is known of each model, by its name."""
-    path = ROOT / RESULTS
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def record(name: str, figures: dict) -> None:
-    """Adds a model to RESULTS, which has a line for each, in the order of their names."""
-    with ONE_AT_A_TIME:
-        models = sorted({**results(), name: figures}.items())
-        lines = [f"{json.dumps(name)}: {json.dumps(figures)}" for name, figures in models]
-        write_atomically(ROOT / RESULTS, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    return read(ROOT / RESULTS)
 
 
 @torch.no_grad()
