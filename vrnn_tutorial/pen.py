@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .batches import dequantised
 from .drawing import SIDE, Gallery, is_inside, to_strokes
+from .gaussian import seeded
 from .generation import sample
 from .models import SequenceModel
 
@@ -128,7 +129,7 @@ def surprise(model: SequenceModel, steps: Tensor, *, draws: int = 16, seed: int 
     x = torch.stack(dequantised([steps] * draws, WIDTH, seed), 0 if model.batch_first else 1)
     was_training = model.training
     model.eval()
-    out = model(x, generator=torch.Generator().manual_seed(seed))
+    out = model(x, generator=seeded(seed))
     model.train(was_training)
     return (out.reconstruction + out.kl).mean(0 if model.batch_first else 1)
 
