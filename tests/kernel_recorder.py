@@ -107,6 +107,8 @@ def told(name: str, control) -> str:
     words = [name, f"{quoted(control.description)}:"]
     if hasattr(control, "options"):
         words += [quoted(control.label), "of", *map(quoted, control._options_labels)]
+    elif isinstance(control.value, tuple):
+        words += [quoted(tuple(round(number, 2) for number in control.value))]
     else:
         words += [quoted(control.value)]
     if hasattr(control, "step"):

@@ -18,6 +18,8 @@ WIDTH, MARGIN = 800, 3  # pixels: of the widget, and around it
 COLORS = 32  # of the picture; text and controls are mostly grey
 FRAME = 80  # milliseconds between frames that are kept
 LAST = 1500  # milliseconds for which the last picture stays
+#: As many lines of a text as a reader takes in; a page that grows would not fit into one picture.
+LINES = ".live-text pre { box-sizing: content-box; min-height: 0 !important; height: 18.9em; overflow: clip }"
 #: A page does not show the mouse: this draws one that follows it.
 MOUSE = """() => {
     const arrow = document.createElement("div");
@@ -107,6 +109,7 @@ def main() -> None:
         notebook.panel.locator(".live-text small").click()  # lest the first click in the cell scroll the page
         widget.scroll_into_view_if_needed()
         page.evaluate(MOUSE)
+        page.add_style_tag(content=LINES)
         page.wait_for_timeout(1000)  # until the page rests
         box = widget.bounding_box()
         screencast = Screencast(page)

@@ -200,32 +200,97 @@ class TestChapter1(Pictures):
         notebook.until(lambda: picture.evaluate(PIXELS) == seen[0], "the held-out digit again")
 
 
+class TestChapter2(Pictures):
+    chapter = "02_reparameterization_trick.ipynb"
+
+    def picture(self, notebook):
+        return notebook.panel.locator("img.widget-image").last
+
+    def numbers(self, notebook):
+        """How the legend's two lines look behind their names: KL from q to p, and from p to q."""
+        png = base64.b64decode(self.seen(notebook).partition(",")[2])
+        picture = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+        return [picture[rows, 545:620].tobytes() for rows in (slice(158, 174), slice(178, 194))]
+
+    def test_keys_move_q_and_both_divergences_follow(self, notebook):
+        for label, before, after in (("shift of q", 1.0, 1.1), ("log ratio", -0.5, -0.4)):
+            start, (of_q, of_p) = self.seen(notebook), self.numbers(notebook)
+            assert notebook.readout(label) == before
+            notebook.press(label, "ArrowRight")
+            notebook.until(lambda start=start: self.seen(notebook) != start, "another picture")
+            assert notebook.readout(label) == after
+            now = self.numbers(notebook)
+            assert now[0] != of_q and now[1] != of_p
+            notebook.press(label, "ArrowLeft")
+            notebook.until(lambda start=start: self.seen(notebook) == start, "the first picture again")
+
+    def test_the_picture_follows_in_time(self, notebook):
+        self.answers_in_time(notebook, "shift of q")
+
+
 class TestChapter3(Pictures):
     chapter = "03_vrnn_cell.ipynb"
 
+    def picture(self, notebook):
+        return notebook.panel.locator("img.widget-image").last
+
+    def place(self, notebook, place):
+        notebook.until(lambda: notebook.readout("character") == place, f"the slider at {place}")
+
+    def and_back(self, notebook, sentence, before, picture):
+        """From a shorter sentence: the slider is at its end, and stays there."""
+        sentence.fill(before)
+        self.place(notebook, len(before))
+        notebook.press("character", *["ArrowLeft"] * (len(before) - 33))
+        notebook.until(lambda: self.seen(notebook) == picture, "the first picture again")
+
     def test_keys_and_mouse_step_through_the_sentence(self, notebook):
         self.pressed_there_and_back(notebook, "character", "ArrowLeft", "ArrowRight")
-        self.dragged_there_and_back(notebook, "character", 0, 1, back=32 / 59)
+        self.dragged_there_and_back(notebook, "character", 0, 1, back=32 / 35)
 
-    def test_a_sentence_of_the_readers_own_is_read(self, notebook):
-        sentence = notebook.control("sentence").locator("input")
-        before = sentence.input_value()
-        self.moved_there_and_back(notebook, lambda: sentence.fill("To be, or not to be"), lambda: sentence.fill(before))
-
-    def test_a_sentence_that_the_model_cannot_read_is_refused_by_its_box_and_the_last_picture_stays(self, notebook):
+    def test_the_sliders_end_is_the_end_of_the_readers_sentence_however_long(self, notebook):
         sentence = notebook.control("sentence").locator("input")
         before, start = sentence.input_value(), self.seen(notebook)
-        sentence.fill("Roméo")
-        expect(notebook.panel.locator(".widget-html .error")).to_contain_text("ValueError: 1 of 5 characters")
-        box, error, picture = (
-            locator.bounding_box()
-            for locator in (sentence, notebook.panel.locator(".widget-html .error"), self.picture(notebook))
-        )
-        assert box["y"] + box["height"] <= error["y"] < box["y"] + 3 * box["height"] and error["y"] < picture["y"]
-        assert self.seen(notebook) == start
-        sentence.fill(before)
-        expect(notebook.panel.locator(".widget-html .error")).to_have_count(0)
-        notebook.until(lambda: self.seen(notebook) == start, "the first picture again")
+        sentence.fill(5 * before)
+        notebook.press("character", "End")
+        self.place(notebook, 5 * len(before))
+        notebook.until(lambda: self.seen(notebook) != start, "another picture")
+        sentence.fill("To be, or not to be")
+        self.place(notebook, 19)
+        notebook.press("character", "ArrowRight")
+        self.place(notebook, 19)
+        self.and_back(notebook, sentence, before, start)
+
+    def test_a_sentence_that_the_model_cannot_read_is_refused_by_its_box_and_the_last_picture_stays(self, notebook):
+        sentence, error = notebook.control("sentence").locator("input"), notebook.panel.locator(".widget-html .error")
+        before, start = sentence.input_value(), self.seen(notebook)
+        for wrong, words in (
+            ("", "The text is empty"),
+            ("Rom\u00e9o", "1 of 5 characters are not ASCII: '\u00e9' (1)"),
+        ):
+            sentence.fill(wrong)
+            expect(error).to_have_text(re.compile(re.escape(words)))
+            box, said, picture = (each.bounding_box() for each in (sentence, error, self.picture(notebook)))
+            assert box["y"] + box["height"] <= said["y"] < box["y"] + 2 * box["height"] and said["y"] < picture["y"]
+            assert self.seen(notebook) == start
+        self.and_back(notebook, sentence, before, start)
+        expect(error).to_have_count(0)
+
+    def test_pointing_at_a_z_shows_what_the_decoder_says_there(self, notebook):
+        field, picture = notebook.panel.locator(".pad-field"), notebook.panel.locator("img.widget-image").first
+        box, seen = field.bounding_box(), [picture.evaluate(PIXELS)]
+
+        def another(move):
+            move()
+            notebook.until(lambda: picture.evaluate(PIXELS) not in seen, "another picture")
+            seen.append(picture.evaluate(PIXELS))
+
+        for share in (0.9, 0.1):
+            place = {"x": share * box["width"], "y": box["height"] / 2}
+            another(lambda place=place: field.click(position=place))
+        another(lambda: field.press("ArrowRight"))
+        field.press("ArrowLeft")
+        notebook.until(lambda: picture.evaluate(PIXELS) == seen[2], "the picture before the key")
 
     def test_the_picture_follows_in_time(self, notebook):
         self.answers_in_time(notebook, "character")

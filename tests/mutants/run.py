@@ -156,7 +156,8 @@ class Witness:
 
     def pytest_exception_interact(self, node, call, report):
         asserted = report.when == "call" and call.excinfo.errisinstance((AssertionError, pytest.fail.Exception))
-        self.failure = "killed" if asserted else "broken", f"{node.nodeid}: {call.excinfo.typename}"
+        verdict = "killed" if asserted else "broken", f"{node.nodeid}: {call.excinfo.typename}"
+        self.failure = self.failure or verdict  # what breaks down when a test has failed says no more of it
 
 
 def test_in_copy(folder: str, tests: list[str], verdict) -> None:

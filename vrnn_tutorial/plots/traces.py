@@ -91,8 +91,9 @@ class Microscope:
             mean, std = gaussian.mean[t].numpy(), gaussian.log_std[t].exp().numpy()
             line, _, (whiskers,) = bars.lines
             line.set_ydata(mean)
-            ends = np.stack([mean - std, mean + std], 1)
-            whiskers.set_segments(np.stack([np.broadcast_to(line.get_xdata()[:, None], ends.shape), ends], 2))
+            whiskers.set_segments(
+                [[(x, m - s), (x, m + s)] for x, m, s in zip(np.asarray(line.get_xdata()), mean, std)]
+            )
 
         codes = trace.expected[t].topk(8).indices.tolist()
         codes = codes if code in codes else [*codes[:-1], code]

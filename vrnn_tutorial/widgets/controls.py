@@ -43,7 +43,7 @@ def place_in(box: ipywidgets.Text, value: int, label: str) -> ipywidgets.IntSlid
     Who stands at the end stays there while the text grows. Make it before the picture that follows both, which then
     sees a text and a place that fit.
     """
-    place = slider(1, max(1, len(box.value)), value, 1, label)
+    place = ipywidgets.IntSlider(value, min=1, max=max(1, len(box.value)), description=label, **LABEL)
 
     def typed(change):
         if change["new"]:  # an empty box is an error, and says nothing of where its reader was

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.image import imsave
 
 from .canvas import Pad
 from .controls import Controlled, shown
@@ -32,14 +32,18 @@ def png(figure: Figure) -> bytes:
     if ground is None:
         canvas.draw()
         _grounds[figure] = canvas.copy_from_bbox(figure.bbox)
-        figure.stale_callback = lambda figure, _: _grounds.pop(figure, None)
+        figure.stale_callback = _forget
     else:
         canvas.restore_region(ground)
     for artist in moving:
         artist.draw(canvas.get_renderer())
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).save(buffer, "png", compress_level=1)
+    imsave(buffer, np.asarray(canvas.buffer_rgba()), pil_kwargs={"compress_level": 1})
     return buffer.getvalue()
+
+
+def _forget(figure: Any, _) -> None:
+    _grounds.pop(figure, None)
 
 
 def pad(figure: Figure, value: tuple[float, float], label: str) -> Pad:
