@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from vrnn_tutorial.batches import ContiguousStreams, RandomWindows, Sequences
+from vrnn_tutorial.batches import ContiguousStreams, Dequantised, RandomWindows, Sequences, dequantised
 from vrnn_tutorial.text import Corpus
 
 
@@ -47,7 +47,7 @@ def test_windows_are_fixed_by_the_seed():
     def first(seed):
         return torch.stack(take(RandomWindows(counting(5000), 4, 10, seed=seed), 3))
 
-    windows = RandomWindows(counting(5000), 4, 10, seed=3)
+    windows = RandomWindows(counting(5000), 4, 10, seed=np.int64(3))
     assert_close(first(3), first(3), **exact)
     assert not torch.equal(first(3), first(4))
     iterator = iter(windows)
@@ -62,7 +62,7 @@ def test_windows_are_fixed_by_the_seed():
 @given(sizes)
 def test_streams_read_on_where_they_stopped(size):
     b, t, k, more = size
-    n = t * k + more
+    n = max(t * k + more, b)
     streams = ContiguousStreams(counting(n), b, t, k)
     xs = take(streams, 6)
     assert all(x.dtype == torch.int64 and x.shape == ((t, b, k) if k > 1 else (t, b)) for x in xs)
@@ -97,6 +97,12 @@ def test_impossible_sizes_are_refused(batches):
     for name in ("batch_size", "length", "characters"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
             batches(counting(100), **{name: 0})
+
+
+def test_more_streams_than_characters_are_refused_since_two_would_be_the_same():
+    assert next(iter(ContiguousStreams(counting(3), 3, 2)))[0].unique().tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="the text has 3 characters, too few for batch_size=4 streams"):
+        ContiguousStreams(counting(3), 4, 2)
 
 
 # Sequences of unequal length
@@ -139,7 +145,7 @@ def test_sequences_are_fixed_by_the_seed():
     def first(seed):
         return [members(*batch) for batch in take(Sequences(told_apart(*range(1, 30)), 4, seed=seed), 20)]
 
-    sequences = Sequences(told_apart(*range(1, 30)), 4, seed=3)
+    sequences = Sequences(told_apart(*range(1, 30)), 4, seed=np.int64(3))
     assert first(3) == first(3) != first(4)
     iterator = iter(sequences)
     next(iterator)
@@ -198,3 +204,55 @@ def test_batch_first_holds_for_batches_and_for_what_is_held_out():
 def test_sequences_that_make_no_corpus_are_refused(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         Sequences(**arguments)
+
+
+# Noise on whole numbers
+
+
+def pairs(*lengths: int) -> list[torch.Tensor]:
+    """Sequences (T_i, 2), the i-th of which (from 1) holds nothing but i."""
+    return [sequence[:, None].expand(-1, 2).float() for sequence in told_apart(*lengths)]
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_noise_is_as_wide_as_asked_for_fresh_in_each_batch_and_not_in_the_padding(batch_first):
+    plain = Sequences(pairs(*range(40, 80)), 8, seed=3, batch_first=batch_first)
+    noisy = Dequantised(pairs(*range(40, 80)), 8, seed=3, batch_first=batch_first, width=(1.0, 0.0))
+    found = []
+    for (x, lengths), (y, same) in zip(take(plain, 20), take(noisy, 20), strict=True):
+        assert torch.equal(lengths, same) and torch.equal(x[..., 1], y[..., 1])
+        noise = (y - x)[..., 0] if not batch_first else (y - x)[..., 0].T
+        real = torch.arange(len(noise))[:, None] < lengths
+        assert not noise[~real].any()
+        found.append(noise[real])
+    every = torch.cat(found)
+    assert -0.5 <= every.min() < -0.499 and 0.499 < every.max() <= 0.5 and abs(every.mean()) < 0.01
+    assert every.var().item() == pytest.approx(1 / 12, rel=0.03)
+    assert len(every.unique()) > 0.99 * len(every)
+
+
+def test_noise_is_fixed_by_the_seed():
+    def first(seed):
+        return torch.cat([x.flatten() for x, _ in take(Dequantised(pairs(3, 3, 3), 1, seed=seed), 6)])
+
+    noisy = Dequantised(pairs(3, 3, 3), 1, seed=3)
+    next(iter(noisy))
+    torch.manual_seed(0)
+    assert_close(torch.cat([x.flatten() for x, _ in take(noisy, 6)]), first(3), **exact)
+    assert not torch.equal(first(3).round(), first(3)) and not torch.equal(first(3), first(4))
+
+
+def test_held_out_sequences_get_noise_that_stays():
+    held_out = dequantised(pairs(30, 20), (0.0, 2.0), seed=1)
+    x, lengths = Dequantised(pairs(3), validation=held_out).validation
+    assert lengths.tolist() == [30, 20] and torch.equal(x[:20, 1], held_out[1])
+    noise = torch.cat([a - b for a, b in zip(held_out, pairs(30, 20), strict=True)])
+    assert not noise[:, 0].any() and noise[:, 1].min() < -0.9 and 0.9 < noise[:, 1].max() <= 1
+    assert not torch.equal(noise[:20], noise[30:])
+    again, other = (torch.cat(dequantised(pairs(30, 20), (0.0, 2.0), seed)) for seed in (1, 2))
+    assert torch.equal(torch.cat(held_out), again) and not torch.equal(torch.cat(held_out), other)
+
+
+def test_codes_are_not_given_noise():
+    with pytest.raises(ValueError, match="noise is added to real numbers, not to torch.int64"):
+        next(iter(Dequantised(told_apart(3))))

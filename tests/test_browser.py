@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import browser
@@ -23,11 +24,12 @@ import torch
 from browser import CHROMIUM, Notebook, crowding
 from chapters import CHAPTERS, ROOT
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 from playwright.sync_api import expect
 from store import PICTURES
 
-from vrnn_tutorial import VRNN, VRNNCell, generate, load_checkpoint
+from vrnn_tutorial import VRNN, VRNNCell, generate, load_checkpoint, widgets
 from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.corpora.shakespeare import shakespeare
 from vrnn_tutorial.files import FOLDER
@@ -507,6 +509,159 @@ class TestChapter6(Chapter):
         field.click(position={"x": 0.8 * box["width"], "y": 0.2 * box["height"]})
         notebook.until(lambda: notebook.readout(x) and notebook.readout(y) > 0, "the point's place")
         led_away()
+
+
+#: Renders a surface in an empty page, on a model that does as anywidget's: `set` tells who listens, and `save_changes`
+#: the kernel.
+RENDER = """async ([source, traits, picture]) => {
+    const {default: {render}} = await import(URL.createObjectURL(new Blob([source], {type: "text/javascript"})));
+    const listeners = {}, told = name => listeners[name] ?? [];
+    traits.picture = new DataView(Uint8Array.from(picture).buffer);
+    window.saved = [];
+    window.model = {
+        get: name => traits[name],
+        set: (name, value) => { traits[name] = value; told(`change:${name}`).forEach(listener => listener()); },
+        save_changes: () => saved.push(structuredClone(traits.value)),
+        on: (name, listener) => { listeners[name] = [...told(name), listener]; },
+        off: (name, listener) => { listeners[name] = told(name).filter(each => each !== listener); },
+    };
+    const leave = render({model, el: document.body});
+    window.left_listening = () => { leave(); return Object.values(listeners).flat().length; };
+}"""
+
+
+class Surface:
+    """A canvas or a pad in the page, its field, and the hand on it. All places are in shares of the field."""
+
+    def __init__(self, page, widget):
+        state = widget.get_state()
+        traits = {name: value for name, value in state.items() if name[0] != "_" and name not in ("layout", "picture")}
+        page.evaluate(RENDER, [state["_esm"], traits, list(state["picture"])])
+        page.wait_for_function("() => [...document.images].every(image => image.complete)")
+        self.page, self.field = page, page.get_by_role("application", name=widget.description)
+        self.box = self.field.bounding_box()
+
+    def place(self, x, y):
+        return self.box["x"] + x * self.box["width"], self.box["y"] + y * self.box["height"]
+
+    def drag(self, start, *further, button="left"):
+        self.page.mouse.move(*self.place(*start))
+        self.page.mouse.down(button=button)
+        for point in further:
+            self.page.mouse.move(*self.place(*point))
+        self.page.mouse.up(button=button)
+
+    def saved(self):
+        """The last value that the kernel was sent, to tenths."""
+        return self.page.evaluate("() => saved.at(-1)?.map(stroke => stroke.map(p => p.map(n => +n.toFixed(1))))")
+
+    def ink(self):
+        """Where the field is dark: (height, width)."""
+        png = self.field.screenshot()
+        return np.asarray(Image.open(io.BytesIO(png)).convert("L")) < 128
+
+
+class TestSurfaces:
+    """What canvas.js makes of pointers and keys, without a notebook."""
+
+    @pytest.fixture(params=["https", "http"])
+    def show(self, desk, request):
+        """An empty page; one that comes over a plain line is denied what browsers hold for a privilege."""
+        page, errors, _ = desk
+        page.route("**/empty", lambda route: route.fulfill(content_type="text/html", body="<!doctype html>"))
+        page.goto(f"{request.param}://vrnn.test/empty")
+        yield partial(Surface, page)
+        assert (page.evaluate("left_listening()"), errors) == (0, [])
+
+    def test_a_sheet_gives_stroke_after_stroke_and_shows_them_where_they_were_drawn(self, show):
+        sheet = show(widgets.Canvas("digit", 160))
+        assert (sheet.box["width"], sheet.box["height"]) == (160, 160)
+        sheet.drag((0.2, 0.3), (0.5, 0.3), (0.8, 0.3))
+        assert sheet.saved() == [[[0.2, 0.3], [0.5, 0.3], [0.8, 0.3]]]
+        rows, columns = (sheet.ink().any(axis).nonzero()[0] / 160 for axis in (1, 0))
+        assert (rows[0], rows[-1]) == pytest.approx((0.27, 0.33), abs=0.015)
+        assert (columns[0], columns[-1]) == pytest.approx((0.17, 0.83), abs=0.015)
+        line = sheet.ink().sum()
+        sheet.drag((0.6, 0.7))
+        assert sheet.saved() == [[[0.2, 0.3], [0.5, 0.3], [0.8, 0.3]], [[0.6, 0.7]]]
+        assert sheet.ink().sum() > line, "a dot is not shown"
+        sheet.page.get_by_role("button", name="Clear").click()
+        assert sheet.saved() == [] and not sheet.ink().any()
+
+    def test_a_stroke_has_the_points_between_two_frames_and_ends_at_the_sheets_edge(self, show):
+        sheet = show(widgets.Canvas("digit", 160))
+        (x, y), (end, _) = sheet.place(0.4, 0.5), sheet.place(0.6, 0.5)
+        sheet.page.mouse.move(*sheet.place(0.2, 0.5))
+        sheet.page.mouse.down()
+        sheet.field.evaluate(
+            """(field, [x, y, end]) => field.dispatchEvent(new PointerEvent("pointermove", {
+                pointerId: 1, clientX: end, clientY: y, coalescedEvents: [x, end].map(clientX =>
+                    new PointerEvent("pointermove", {pointerId: 1, clientX, clientY: y}))}))""",
+            [x, y, end],
+        )
+        sheet.page.mouse.move(*sheet.place(1.3, -0.2))
+        sheet.page.mouse.up()
+        told = sheet.page.evaluate("isSecureContext") * [[0.4, 0.5]]
+        assert sheet.saved() == [[[0.2, 0.5], *told, [0.6, 0.5], [1, 0]]]
+
+    def test_only_the_pointer_that_began_draws_and_only_while_it_is_down(self, show):
+        sheet = show(widgets.Canvas("digit", 160))
+        sheet.drag((0.2, 0.5), (0.4, 0.5), button="right")
+        assert sheet.saved() is None
+        sheet.page.mouse.move(*sheet.place(0.2, 0.5))
+        sheet.page.mouse.down()
+        for event in ("pointerdown", "pointermove", "pointerup"):  # of a second finger
+            where = {"pointerId": 7, "clientX": sheet.box["x"], "clientY": sheet.box["y"]}
+            sheet.field.evaluate(
+                "(field, [name, how]) => field.dispatchEvent(new PointerEvent(name, how))", [event, where]
+            )
+        sheet.page.mouse.move(*sheet.place(0.4, 0.5))
+        sheet.page.mouse.up()
+        sheet.page.mouse.move(*sheet.place(0.9, 0.9))
+        assert sheet.saved() == [[[0.2, 0.5], [0.4, 0.5]]]
+
+    def test_a_pad_gives_the_point_under_the_pointer_and_marks_it(self, show):
+        figure = Figure(figsize=(4, 2), dpi=50)
+        figure.add_axes((0.25, 0.2, 0.5, 0.6), xlim=(-3, 3), ylim=(10, 20))
+        pad = show(widgets.pad(figure, (1.5, 12.5), "plane"))
+
+        def value():
+            return pad.page.evaluate("saved.at(-1)")
+
+        def mark():
+            box = pad.page.locator(".pad-mark").bounding_box()
+            return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+        assert (pad.box["width"], pad.box["height"]) == pytest.approx((100, 60), abs=0.1)
+        assert mark() == pytest.approx(pad.place(0.75, 0.75), abs=0.6)
+        pad.drag((0.2, 0.9), (0.25, 0.1))
+        assert value() == pytest.approx([-1.5, 19], abs=0.1)
+        assert mark() == pytest.approx(pad.place(0.25, 0.1), abs=0.6)
+        pad.page.evaluate("model.set('value', [0, 15])")
+        assert mark() == pytest.approx(pad.place(0.5, 0.5), abs=0.6)
+        for key, point in (("Right", [0.12, 15]), ("Up", [0.12, 15.2]), ("Left", [0, 15.2]), ("Down", [0, 15])):
+            pad.field.press(f"Arrow{key}")
+            assert value() == pytest.approx(point)
+
+
+@pytest.mark.parametrize("classes, kernel, running, told", [
+    ("", "idle", False, "now"), ("", "idle", True, "now"), ("", "busy", True, "now"), ("", "busy", False, "now busy"),
+    ("jupyter-widgets-disconnected", "busy", False, "gone"), ("jupyter-widgets-disconnected", "idle", True, "gone"),
+])  # fmt: skip
+def test_beside_a_live_text_stands_what_becomes_of_it(desk, classes, kernel, running, told):
+    page, *_ = desk
+    page.goto("about:blank")
+    live = widgets.LiveText(lambda: map(widgets.Written, itertools.accumulate(itertools.repeat("x"))))
+    live.pace.label = "slowly"
+    if running:
+        live.start()
+        while "streaming" not in live.status.value:
+            page.wait_for_timeout(20)
+    page.set_content(f"""<div class="jp-NotebookPanel">
+        <div class="jp-Notebook-ExecutionIndicator" data-status="{kernel}"></div>
+        <div class="{" ".join(live._dom_classes)} {classes}">{live.status.value}</div></div>""")
+    live.stop()
+    assert " ".join(page.locator("small span:visible").evaluate_all("all => all.map(e => e.classList[0])")) == told
 
 
 def test_the_readmes_animation_moves_loads_quickly_and_is_soon_over():

@@ -258,6 +258,15 @@ def test_training_is_what_generation_does_with_the_same_z(cell, change, why, tak
         assert differences.max() > 1e-3, "it changes nothing"
 
 
+def test_weights_that_no_step_of_the_cell_uses_are_not_used_in_training_either(taken):
+    class Cut(VRNNCell):
+        def first_weights(self):
+            return super().first_weights()._replace(rnn_bias=torch.ones(18).double())
+
+    x, noise = some_x(), some_noise()
+    assert_close(vrnn(Cut)(x, noise=noise).hidden, vrnn()(x, noise=noise).hidden, **tight)
+
+
 @every_change
 def test_what_is_changed_refuses_the_gradient_by_hand_and_says_why(cell, change, why):
     model, x, noise = changed(cell, change), some_x(), some_noise()

@@ -382,6 +382,44 @@ def test_a_vrnn_that_does_not_take_a_cell_or_the_order_of_axes_is_not_saved(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "kind, arguments",
+    [
+        (Categorical, ()),
+        (Chained, (2, "abcde")),
+        (Bernoulli, ()),
+        (Gaussian, ()),
+        (GaussianMixture, (2,)),
+        (Pen, (2,)),
+        (Scaled, (Gaussian(), 0.0, [2.0] * 5)),
+    ],
+)
+@pytest.mark.parametrize("model", [vrnn, lambda **options: CharRNN(**SIZES, **options)], ids=["VRNN", "CharRNN"])
+def test_a_subclass_of_any_emission_is_asked_and_comes_back_as_itself(kind, arguments, model, tmp_path):
+    class Shifted(kind):
+        def distribution(self, raw):
+            return super().distribution(raw + 0.5)
+
+    torch.manual_seed(0)
+    plain = model(emission=kind(*arguments))
+    torch.manual_seed(0)
+    made = model(emission=Shifted(*arguments))
+    save_checkpoint(tmp_path / "own.safetensors", made)
+    with pytest.raises(ValueError, match=r"load_checkpoint\(..., classes=\[Shifted\]\); nothing was loaded"):
+        load_checkpoint(tmp_path / "own.safetensors")
+    loaded = load_checkpoint(tmp_path / "own.safetensors", [Shifted])
+    raw = torch.randn(3, 200)[:, : plain.emission_type.size(5) + 9 * kind.reads_context]
+    expected, *others = (each.emission_type.distribution(raw) for each in (plain, made, loaded))
+    for other in others:
+        for ours, theirs in zip(parameters_of(other), parameters_of(expected), strict=True):
+            assert not torch.equal(ours, theirs)
+
+
+def parameters_of(distribution) -> list[torch.Tensor]:
+    distribution = getattr(distribution, "standard", distribution)
+    return [part for part in distribution[:2] if isinstance(part, torch.Tensor)]
+
+
 def test_a_subclass_of_its_parents_name_is_refused(tmp_path):
     models = [
         type("VRNN", (VRNN,), {})(VRNNCell(**SIZES)),

@@ -1,8 +1,10 @@
 """Tests of vrnn_tutorial/drawing.py: its own few lines against paths drawn by hand and against exact fractions."""
 
 import itertools
+import math
 import re
 from fractions import Fraction
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,7 +12,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vrnn_tutorial.drawing import read_path, read_svg, simplify, to_grid, to_steps, to_strokes, write_path
+from vrnn_tutorial.drawing import (
+    Gallery,
+    is_inside,
+    read_path,
+    read_svg,
+    simplify,
+    spread,
+    to_grid,
+    to_steps,
+    to_strokes,
+    write_grid,
+    write_path,
+    write_svg,
+)
 
 whole = st.integers(-120, 120)
 points = st.tuples(whole, whole)
@@ -273,7 +288,9 @@ def test_what_coincides_goes_only_where_it_follows():
     assert equal(to_grid([[(0, 0), (4, 0.4), (4, 2.4)], [(4, 2)]]), [[(0, 0), (4, 0), (4, 2)], [(4, 2)]])
 
 
-@pytest.mark.parametrize("function", [to_grid, to_steps, write_path])
+@pytest.mark.parametrize(
+    "function", [to_grid, to_steps, write_path, is_inside, Gallery([[[(0, 0)]]]).nearest, lambda d: write_grid([d], 2)]
+)
 @pytest.mark.parametrize(
     ("strokes", "sentence"),
     [
@@ -287,3 +304,59 @@ def test_what_coincides_goes_only_where_it_follows():
 def test_what_is_no_drawing_is_refused_in_one_sentence(function, strokes, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         function(strokes)
+
+
+# Many drawings
+
+
+@given(some=st.lists(drawings.filter(lambda strokes: min(map(len, strokes)) > 1), min_size=1, max_size=7))
+def test_a_grid_reads_as_the_drawings_each_in_its_place(some):
+    expected = [
+        [(x + 100 * (i % 3), y + 100 * (i // 3)) for x, y in stroke] for i, drawn in enumerate(some) for stroke in drawn
+    ]
+    assert equal(read_path(write_grid(some, 3, 100)), expected, 1e-9)
+
+
+def test_a_grid_without_a_column_is_refused():
+    with pytest.raises(ValueError, match="^a grid has at least one column, not 0$"):
+        write_grid([[[(1, 2)]]], 0)
+
+
+def test_an_svg_has_its_paths_their_colours_and_the_credit_and_reads_as_it_was():
+    real, invented = [[(1, 2), (30, 4)]], [[(5, 6), (7, 8)], [(9, 9), (10, 9)]]
+    svg = write_svg([(write_path(real), "black"), (write_path(invented), "#b00")], 218, 109, "after <A & B>", 0.5)
+    assert equal(read_svg(svg.encode()), [*real, *invented])
+    root = ElementTree.fromstring(svg)
+    paths = list(root.iter("{http://www.w3.org/2000/svg}path"))
+    assert [path.get("stroke") for path in paths] == ["black", "#b00"]
+    assert root.findtext("{http://www.w3.org/2000/svg}desc") == "after <A & B>"
+    assert (root.get("width"), root.get("height"), root.get("viewBox")) == ("109", "54.5", "0 0 218 109")
+
+
+@pytest.mark.parametrize("point", [(-0.1, 50), (50, -0.1), (109.1, 50), (50, 109.1)])
+def test_a_drawing_is_inside_if_all_of_it_is(point):
+    corners = [[(0, 0), (109, 109)], [(0, 109), (109, 0)]]
+    assert is_inside(corners) and not is_inside([*corners, [(5, 5), point]])
+    assert is_inside([[(0, 0), (8, 9)]], side=9) and not is_inside([[(0, 0), (8, 9)]], side=8)
+
+
+@given(drawing=drawings)
+def test_points_lie_evenly_along_each_stroke_by_itself(drawing):
+    for stroke, points in zip(drawing, spread(drawing, 5), strict=True):
+        corners = np.array(stroke, dtype=float)
+        lengths = np.linalg.norm(np.diff(corners, axis=0), axis=1)
+        for share, point in zip((0, 0.25, 0.5, 0.75, 1), points, strict=True):
+            left, at = share * lengths.sum(), corners[0]
+            for length, (a, b) in zip(lengths, itertools.pairwise(corners)):
+                step = min(left, length)
+                at, left = (a + (b - a) * step / length, left - step) if length and left else (at, left)
+            np.testing.assert_allclose(point, at, atol=1e-6)
+
+
+def test_the_nearest_drawing_has_as_many_strokes_and_the_least_root_mean_square():
+    line, far, two = [[(0, 0), (70, 0)]], [[(0, 40), (70, 40)]], [[(0, 0), (70, 0)], [(0, 9), (70, 9)]]
+    gallery = Gallery([two, far, line])
+    assert gallery.nearest([[(0, 3), (70, 3)]]) == (2, pytest.approx(3))
+    assert gallery.nearest([[(70, 30), (0, 30)]])[0] == 1  # both are drawn the other way round
+    assert gallery.nearest([[(0, 4), (70, 4)], [(0, 9), (70, 9)]]) == (0, pytest.approx(math.sqrt(8)))
+    assert gallery.nearest([*two, *line]) == (-1, math.inf)

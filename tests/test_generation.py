@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
@@ -477,6 +478,18 @@ def test_a_prime_of_other_axes_is_refused(model, options, shape, axes):
     assert str(error.value) == f"x must be {axes}, none of them 0, but its shape is {shape}."
 
 
+@pytest.mark.parametrize("model", [vrnn, char_rnn], ids=["VRNN", "CharRNN"])
+def test_a_prime_may_be_an_array_and_a_seed_numpys(model):
+    codes, vectors = encode("to be"), np.linspace(-1, 1, 12).reshape(3, 4)
+    for options, prime, own in (
+        ({}, codes.numpy(), codes),
+        ({}, [codes.numpy(), codes[:2].numpy()], [codes, codes[:2]]),
+        ({"input_size": 4, "emission": "gaussian"}, vectors[::-1], torch.from_numpy(vectors).flip(0)),
+    ):
+        ours = next(sample(model(**options), prime=prime, seed=np.int64(3)))
+        assert_close(ours.x, next(sample(model(**options), prime=own, seed=3)).x, rtol=0, atol=0)
+
+
 def test_no_streams_are_refused():
     with pytest.raises(ValueError, match=r"equally many, at least 1, not \[0\]"):
         sample(vrnn(), streams=0)
@@ -612,9 +625,25 @@ def test_a_forecasts_seed_decides_it_and_at_temperature_zero_nothing_is_left_to_
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"pasts": []}, {"steps": 0}, {"draws": 0}, {"quantiles": (0.5, 1.1)}, {"quantiles": (math.nan,)}], ids=str
+    "wrong",
+    [
+        {"pasts": []},
+        {"steps": 0},
+        {"draws": 0},
+        {"quantiles": (0.5, 1.1)},
+        {"quantiles": (math.nan,)},
+    ],
+    ids=str,
 )
 def test_a_forecast_that_cannot_be_is_refused(wrong):
     options = {"pasts": PASTS, "steps": 2, **wrong}
     with pytest.raises(ValueError, match="one past, step and draw at least, and quantiles from 0 to 1"):
         forecast(vrnn(input_size=4, emission="gaussian"), **options)
+
+
+@pytest.mark.parametrize(
+    "pasts", [torch.zeros(5, 4).double(), torch.zeros(5, 3, 4).double(), np.zeros((5, 4))], ids=type
+)
+def test_pasts_are_a_list_since_the_axes_of_a_tensor_might_be_time_or_sequences(pasts):
+    with pytest.raises(ValueError, match=r"^pasts must be a list of sequences, as in \[past\], not a "):
+        forecast(vrnn(input_size=4, emission="gaussian"), pasts, 2)

@@ -107,8 +107,8 @@ def test_no_drawing_has_a_near_duplicate_in_another_part(corpus, strokes):
     points = {part: {} for part in PARTS}
     for part, characters in corpus.characters.items():
         for drawn in map(strokes.get, characters):
-            spread = np.concatenate([recipe._spread(stroke) for stroke in drawn])
-            points[part].setdefault(len(drawn), []).append(spread.ravel() / np.sqrt(len(spread)))
+            spread = recipe.spread(drawn, 8)
+            points[part].setdefault(len(drawn), []).append(spread.ravel() / np.sqrt(8 * len(drawn)))
     nearest = min(
         cdist(points[one][count], points[other][count]).min()
         for one, other in itertools.combinations(PARTS, 2)
@@ -305,7 +305,8 @@ def test_what_has_other_strokes_is_not_near():
 
 def test_points_lie_evenly_along_a_stroke_with_a_corner():
     corner = np.array([(0.0, 0), (3, 0), (3, 4)])
-    assert recipe._spread(corner).tolist() == [[0, 0], [1, 0], [2, 0], [3, 0], [3, 1], [3, 2], [3, 3], [3, 4]]
+    even = [[0, 0], [1, 0], [2, 0], [3, 0], [3, 1], [3, 2], [3, 3], [3, 4]]
+    assert recipe.spread([corner], 8).tolist() == [even]
 
 
 def test_the_part_follows_from_the_hash_of_the_groups_name_alone():

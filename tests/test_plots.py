@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+import math
 from itertools import combinations, islice
 
 import matplotlib.pyplot as plt
@@ -569,3 +570,57 @@ def test_the_committed_pictures_are_what_the_code_draws(tmp_path):
         rows, columns = was.shape[0] // 20, was.shape[1] // 20
         changed = (was - now)[: 20 * rows, : 20 * columns].reshape(rows, 20, columns, 20).mean((1, 3))
         assert abs(changed).max() < 25, f"{path.name} is out of date: python -m vrnn_tutorial figures"
+
+
+# Drawings
+
+
+SQUARE = [np.array([(10.0, 10), (90, 10), (90, 90)]), np.array([(50.0, 60)])]
+BAR = [np.array([(0.0, 100), (109, 100)])]
+
+
+def lines_of(ax):
+    """The strokes drawn in an axes, and their colours."""
+    (lines,) = ax.collections
+    colors = lines.get_colors() if lines.get_array() is None else lines.get_array().tolist()
+    return [segment.tolist() for segment in lines.get_segments()], colors
+
+
+def test_characters_stand_in_rows_and_what_was_invented_is_told_by_its_colour():
+    panels = [plots.Panel("real", [SQUARE, BAR, BAR]), plots.Panel("ended", [SQUARE], 1)]
+    figure = plots.characters(panels, 2, credit="after someone " * 9)
+    first, second = figure.axes
+    strokes, colors = lines_of(first)
+    assert strokes[0] == SQUARE[0].tolist() and strokes[1] == [[50, 60], [50, 60]]  # a dot
+    assert strokes[2] == [[109, 100], [218, 100]] and strokes[3] == [[0, 209], [109, 209]]
+    ink, orange = plt.matplotlib.colors.to_rgba_array([plots.INK, plots.ORANGE])
+    np.testing.assert_array_equal(colors, [ink] * 4)
+    np.testing.assert_array_equal(lines_of(second)[1], [ink, orange])
+    assert first.get_ylim()[0] > 218 > 0 > first.get_ylim()[1] and first.get_ylim() == second.get_ylim()
+    drawn = Drawing(figure)
+    assert [ax.get_title() for ax in figure.axes] == ["real", "ended"]
+    assert all(box.x0 >= 0 and box.x1 <= figure.get_figwidth() for box in drawn.texts.values())
+
+
+def test_a_density_is_shown_the_right_way_up_with_the_true_point_in_it():
+    density = torch.full((4, 4), 1e-4)
+    density[0, 3] = 5e-4  # above, on the right
+    other = torch.full((4, 4), 1 / 109**2)
+    figure = plots.next_places([plots.Moment(SQUARE, (100.0, 10.0), {"one": density, "other": other})] * 2, credit="c")
+    assert len(figure.axes) == 4
+    ax = figure.axes[0]
+    (image,), (ring,) = ax.images, ax.lines
+    assert image.get_extent() == [0, 109, 109, 0] and image.get_array()[0, 3] == density.max()
+    assert ring.get_xydata().tolist() == [[100, 10]] and ax.get_ylim()[0] > ax.get_ylim()[1]
+    assert lines_of(ax)[0][0] == SQUARE[0].tolist()
+    share = (15e-4 + 5e-4) * (109 / 4) ** 2
+    assert ax.get_title() == f"one\nlog p {math.log(5e-4):.1f}, inside {share:.2f}"
+    assert figure.axes[3].get_title() == f"other\nlog p {-2 * math.log(109):.1f}, inside 1.00"
+
+
+def test_strokes_are_coloured_by_what_they_cost_on_one_scale():
+    figure = plots.surprising([("a", SQUARE, torch.tensor([3.0, 9.0])), ("b", BAR, torch.tensor([40.0]))])
+    *axes, bar = figure.axes
+    assert [lines_of(ax)[1] for ax in axes] == [[3, 9], [40]]
+    assert {ax.collections[0].get_clim() for ax in axes} == {(0, 40)}
+    assert bar.get_ylabel() == "nats of the stroke"

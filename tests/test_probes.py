@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import vrnn
 
-from vrnn_tutorial.probes import active_units, mutual_information, swap_z
+from vrnn_tutorial.probes import active_units, live_entries, mutual_information, swap_z
 from vrnn_tutorial.text import encode
 from vrnn_tutorial.vrnn import VRNN
 
@@ -70,7 +71,7 @@ def test_a_prior_sample_has_the_priors_deviation(relative):
 
 def test_the_seed_decides_what_is_swapped_in_and_dropout_is_off():
     model = vrnn(dropout=0.5).train()
-    assert torch.equal(swap_z(model, X, "prior", seed=1), swap_z(model, X, "prior", seed=1))
+    assert torch.equal(swap_z(model, X, "prior", seed=1), swap_z(model, X, "prior", seed=np.int64(1)))
     assert not torch.equal(swap_z(model, X, "prior", seed=1), swap_z(model, X, "prior", seed=2))
     assert model.training
     first = vrnn(batch_first=True)
@@ -101,7 +102,10 @@ def test_a_unit_is_active_where_the_posteriors_mean_moves_away_from_the_priors()
     assert [active_units(model, X, threshold=share * apart[0].item()) for share in (0.99, 1.01)] == [1, 0]
     with torch.no_grad():
         cell.posterior_net[0].weight[2, E:] = 1.0
-    assert active_units(model, X) == 2
+    assert active_units(model, X) == 2 and live_entries(model, X) == [0, 2]
+    with torch.no_grad():
+        cell.posterior_net[0].weight[2, E:] = 30.0
+    assert live_entries(model, X) == [2, 0]  # the one that moves more is the first
 
 
 def two_codes(mean: float, log_std: float = 0.0, bias: float = 0.0, slope: float = 0.0) -> VRNN:

@@ -135,6 +135,14 @@ def test_so_does_one_with_lengths_whose_numbers_are_not_compiled_in():
         assert_close(gradients(compiled(*given), module), gradients(module(*given), module), **near)
 
 
+def test_a_compiled_one_draws_noise_for_batches_of_any_size():
+    """The second size is the one for which torch compiles without numbers."""
+    torch._dynamo.reset()
+    compiled = torch.compile(model_of({}), backend="eager")
+    for shape in ((4, 2), (5, 3), (3, 4)):
+        assert compiled(torch.zeros(shape, dtype=torch.int64)).z.shape == (*shape, 3)
+
+
 def test_a_compiled_model_of_vectors_does_not_read_the_padding():
     """Not even of a first sequence that has no step at all."""
     module, (x, noise) = sequence_and_arguments({"emission": "gaussian"}, 0)

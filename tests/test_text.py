@@ -280,7 +280,7 @@ def test_a_corpus_serves_its_train_part():
 def test_a_short_corpus_may_have_nothing_held_out():
     corpus = Corpus("numbers", torch.arange(9))
     assert len(corpus.train) == 8 and len(corpus.validation) == 0
-    assert corpus.windows(length=8).validation is None and corpus.streams(length=8).validation is None
+    assert corpus.windows(length=8).validation is None and corpus.streams(8, 8).validation is None
     with pytest.raises(ValueError, match="the text has 8 characters"):
         next(iter(corpus))
 

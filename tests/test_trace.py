@@ -55,7 +55,7 @@ def test_the_mean_surprise_is_minus_the_elbo_and_the_seed_decides_the_draws():
     evaluation = evaluate(model, encode(TEXT), draws=4, seed=7)
     assert read.surprise.mean().item() == pytest.approx(evaluation.bits, rel=1e-10)
     assert read.kl.mean().item() == pytest.approx(evaluation.kl / math.log(2), rel=1e-10)
-    assert torch.equal(read.surprise, trace(model, TEXT, draws=4, seed=7).surprise)
+    assert torch.equal(read.surprise, trace(model, TEXT, draws=4, seed=np.int64(7)).surprise)
     assert not torch.equal(read.surprise, trace(model, TEXT, draws=4, seed=8).surprise)
     assert not read.surprise.requires_grad and not read.expected.requires_grad
 

@@ -390,6 +390,7 @@ def test_a_bounds_particles_are_carried_on_and_resumed(objective, tmp_path, quie
         (vector_model, {"objective": "fivo", "free_bits": 0.5}, "fivo takes neither a KL weight nor free bits."),
         (vector_model, {"objective": "fivo", "particles": 0}, "particles must be at least 1, not 0."),
         (lambda: text_model("CharRNN"), {"objective": "iwae"}, "iwae averages over z, which a CharRNN has not."),
+        (lambda: VAE(4, 8, 2), {"objective": "fivo"}, "fivo filters sequences, which a VAE does not read."),
     ],
 )
 def test_a_bound_that_cannot_be_is_refused(model, options, sentence):
@@ -560,6 +561,22 @@ def test_validation_changes_nothing_in_training():
 
 
 # Settings that make no run
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_corpus_with_its_axes_the_other_way_round_is_refused(batch_first):
+    """Its steps would be taken for sequences, and its sequences for steps."""
+    model = VRNN(VRNNCell(128, 4, 3, embedding_size=4), batch_first)
+    sequences = [CODES[:5], CODES[5:8]]
+    corpora = [RandomWindows(CODES, 3, 6), ContiguousStreams(CODES, 3, 6), Corpus("codes", CODES), Sequences(sequences)]
+    others = [Sequences(sequences, batch_first=True)]
+    for corpus in others if batch_first else corpora:
+        train(model, corpus)
+    told = f"the corpus has batch_first={not batch_first}, and the model batch_first={batch_first}: they must agree."
+    for corpus in corpora if batch_first else others:
+        with pytest.raises(ValueError) as error:
+            train(model, corpus)
+        assert str(error.value) == told
 
 
 ZERO_OR_MORE = "must be a finite number, zero or more"

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -119,5 +120,19 @@ def test_an_x_of_another_size_axes_or_type_is_refused(x):
 
 @pytest.mark.parametrize("shape", [(3, 4), (1, 2), (2,)])
 def test_a_noise_of_another_size_is_refused(shape):
-    with pytest.raises(ValueError, match=r"^noise must be \(3, 2\), not \([\d, ]+\)\.$"):
+    with pytest.raises(ValueError, match=r"^noise must be torch.float32 \(3, 2\), not torch.float32 \([\d, ]+\)\.$"):
         VAE(4, 8, 2)(torch.zeros(3, 4), torch.zeros(shape))
+
+
+def test_a_noise_of_another_type_is_refused():
+    with pytest.raises(ValueError, match=r"^noise must be torch.float32 \(3, 2\), not torch.float64 \(3, 2\)\.$"):
+        VAE(4, 8, 2)(torch.zeros(3, 4), torch.zeros(3, 2).double())
+
+
+@pytest.mark.parametrize("given", [np.float64, np.float32, np.float16])
+def test_arrays_and_other_precisions_are_converted(given):
+    model, noise = small_model(emission="gaussian").float(), torch.zeros(3, 3)
+    rows = np.linspace(-1, 1, 15).reshape(3, 5).astype(given)
+    expected = model(torch.from_numpy(rows).float(), noise).reconstruction.flip(0)
+    for x in (rows[::-1], torch.from_numpy(rows).flip(0)):
+        assert_close(model(x, noise).reconstruction, expected, **exact)

@@ -565,6 +565,16 @@ def test_noise_of_another_size_or_type_is_refused_and_not_broadcast(noise, sente
         small_model()(torch.zeros(4, 2).long(), noise=noise)
 
 
+@pytest.mark.parametrize("noise", [torch.zeros(2, 1).double(), torch.zeros(1, 3).double(), torch.zeros(2, 3)], ids=str)
+def test_so_is_a_steps_in_training_and_in_generation(noise):
+    model = small_model()
+    state = model.zero_state(torch.zeros(2, 1).double())
+    told = r"^noise must be torch.float64 \(2, 3\), not torch.float\d\d \(\d, \d\)\.$"
+    for call in (lambda: model.cell(torch.zeros(2).long(), state, noise), lambda: model.draw(state, noise=noise)):
+        with pytest.raises(ValueError, match=told):
+            call()
+
+
 @pytest.mark.parametrize(
     "options, state, sentence",
     [

@@ -6,6 +6,7 @@ import itertools
 import re
 import threading
 import time
+from types import SimpleNamespace
 
 import ipywidgets
 import matplotlib.image
@@ -16,8 +17,9 @@ from matplotlib.patches import Rectangle
 
 from vrnn_tutorial import VAE, VRNN, CharRNN, VRNNCell, generate, sample, widgets
 from vrnn_tutorial.checkpoint import save_checkpoint
-from vrnn_tutorial.emissions import Categorical, Chained
+from vrnn_tutorial.emissions import Categorical, Chained, Gaussian
 from vrnn_tutorial.emissions.codes import ASCII
+from vrnn_tutorial.text import encode
 from vrnn_tutorial.text_statistics import words
 from vrnn_tutorial.widgets.pictures import png
 
@@ -39,10 +41,9 @@ def grey_slider(value=0.2):
 
 def seen(live):
     """The texts that a reader sees, out of the HTML and unescaped by a browser's rules; without their primes."""
-    pages = [
-        re.search(r"<pre[^>]*><b>.*?</b><span>(.*?)</span></pre>", column, re.DOTALL)[1] for column in pages_of(live)
-    ]
-    return [html.unescape(re.sub("</?mark[^>]*>", "", page)) for page in pages]
+    pages = [re.search(r"<pre[^>]*><b>.*?</b><span>(.*?)</span></pre>", column, re.DOTALL) for column in pages_of(live)]
+    assert all(pages)
+    return [html.unescape(re.sub("</?mark[^>]*>", "", page[1])) for page in pages]
 
 
 def pages_of(live):
@@ -83,12 +84,25 @@ def endless():
     live.stop()
 
 
+@pytest.fixture
+def sleep(monkeypatch):
+    """For live texts no time passes but that in which somebody sleeps."""
+    now = [0.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(widgets.live_text, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    return sleep
+
+
 def test_controls_give_the_values_that_a_function_expects():
     whole, fine = widgets.slider(0, 20, 3, 1, "seed"), widgets.slider(0.0, 2.0, 1.0, 0.05, "temperature")
     assert (whole.value, type(whole.value), whole.min, whole.max, whole.step) == (3, int, 0, 20, 1)
     assert (fine.value, fine.min, fine.max, fine.step, fine.readout_format) == (1.0, 0.0, 2.0, 0.05, ".2f")
     assert widgets.slider(0.0, 3.0, 1.0, 0.1, "").readout_format == ".1f"
     assert isinstance(widgets.slider(-3, 3, 0.0, 1, "z").value, float)
+    assert widgets.slider(0, 2, 1, 0.25, "").step == 0.25
     named = widgets.choice({"one": 1, "two": 2}, 2, "number")
     assert (named.value, named.label, named.description) == (2, "two", "number")
     assert widgets.text_box("ROMEO:", "prime").value == "ROMEO:"
@@ -342,12 +356,12 @@ def test_frames_come_often_but_not_more_than_twenty_a_second(endless):
 
 def test_text_is_shown_as_it_is_and_never_as_html():
     nasty = "<script>alert(1)</script> &amp; <b>bold</b>\n  'quoted'"
-    live = widgets.LiveText(lambda: growing(nasty))
+    live = widgets.LiveText({nasty: lambda: iter([widgets.Written(nasty, nasty, nasty)])})
     live.start()
     live.wait()
     assert live.text == nasty
     (page,) = pages_of(live)
-    assert "<script>" not in page and "<b>bold" not in page and "&amp;amp;" in page
+    assert "<script>" not in page and "<b>bold" not in page and page.count("&amp;amp;") == 4
 
 
 def test_an_error_appears_in_its_place_and_the_other_stream_goes_on():
@@ -368,6 +382,21 @@ def test_an_error_appears_in_its_place_and_the_other_stream_goes_on():
     assert "RuntimeError: no &lt;more&gt;" in columns[0] and "Refused" not in columns[0]
     assert "Refused" in columns[1]
     assert "error" not in columns[2]
+
+
+def test_an_error_stays_when_the_rest_is_stopped_and_is_raised():
+    def failing():
+        yield widgets.Written("so far")
+        raise RuntimeError("no more")
+
+    live = widgets.LiveText({"fails": failing, "goes on": lambda: growing(itertools.repeat("x"))})
+    live.pace.label = "to read along"
+    live.start()
+    until(lambda: "RuntimeError: no more" in pages_of(live)[0])
+    live.stop()
+    assert "RuntimeError: no more" in pages_of(live)[0] and live.text["fails"] == "so far"
+    with pytest.raises(RuntimeError, match="no more"):
+        live.wait()
 
 
 def test_an_error_is_gone_with_the_next_move():
@@ -475,11 +504,33 @@ def test_a_readers_own_checkpoint_can_stand_in_either_column(models, tmp_path):
     assert live.text == {"VRNN": expected, "CharRNN": expected}
 
 
+def test_a_column_begins_with_its_first_model_the_end_of_a_long_prime_and_the_words_it_was_given(models):
+    vrnn, char_rnn = models
+    prime = "o" * 30 + "n" * 100
+    live = widgets.generation({"text": {"first": vrnn, "second": char_rnn}}, prime=prime, length=30, known={"zzz"})
+    live.start()
+    live.wait()
+    assert (live.controls["text"].label, live.pace.label) == ("first", "at once")
+    assert live.text == "".join(generate(vrnn, prime, 0.8, length=30, seed=0))
+    assert f"<b>…{'n' * 100}</b>" in live.columns["text"].value and "known words 0%" in live.columns["text"].value
+    live.controls["prime"].value = prime[-100:]
+    live.wait()
+    assert f"<b>{'n' * 100}</b>" in live.columns["text"].value
+
+
+@pytest.mark.parametrize("emission", [Categorical(), Gaussian()], ids=["codes", "numbers"])
+def test_a_model_of_what_is_no_text_is_refused(emission):
+    cell = VRNNCell(input_size=5, emission=emission, embedding_size=4, hidden_size=4, latent_size=2)
+    with pytest.raises(ValueError, match="writes no text"):
+        next(widgets.text_of(VRNN(cell), "", 1.0, 1.0, 0))
+
+
 @pytest.mark.parametrize(
     ("prime", "vocabulary", "characters", "read"),
     [
         ("Roméo", ASCII, 1, "Romeo"),
         (r"A:\nB", ASCII, 1, "A:\nB"),
+        (r"A\nB", "\0\nAB", 1, "A\nB"),
         ("日O’", ASCII, 1, "O'"),
         ("Roméo", "\0Réo", 1, "Roéo"),
         ("ROMEO:", ASCII, 4, "\n\nROMEO:"),
@@ -516,15 +567,24 @@ def test_beside_a_text_stand_its_share_of_known_words_and_the_entropy_of_its_dra
     some = last(widgets.text_of(model, "", 0.7, 1.0, 0, length, known=set(found[::2])))
     share = sum(word in set(found[::2]) for word in found) / len(found)
     assert found and some.note.startswith(f"known words {share:.0%} · ")
+    assert last(widgets.text_of(model, "zzz zzz ", 0.7, 1.0, 0, length, known={"zzz"})).note.startswith(
+        "known words 0%"
+    )
     assert "entropy 0.00" in last(widgets.text_of(model, "", 0.0, 1.0, 0, 10)).note
 
 
-def test_of_a_text_is_marked_what_differs_at_its_place_from_the_text_before():
+def test_of_a_text_is_marked_what_differs_at_its_place_from_the_text_before(sleep):
     changes = widgets.live_text.changes
     assert changes("abcd", "axyd") == [("a", False), ("bc", True), ("d", False)]
     assert changes("abcd", "") == [("abcd", False)] and changes("", "ab") == []
     assert changes("abcd", "xb") == [("a", True), ("bcd", False)]
-    live = widgets.LiveText(lambda text: growing(text), text=widgets.text_box("to be", "text"))
+
+    def stream(text):
+        for written in growing(text):
+            sleep(0.1)  # a frame for each character
+            yield written
+
+    live = widgets.LiveText(stream, text=widgets.text_box("to be", "text"))
     live.start()
     live.wait()
     assert "<mark" not in pages_of(live)[0]
@@ -536,22 +596,56 @@ def test_of_a_text_is_marked_what_differs_at_its_place_from_the_text_before():
     assert "<mark" not in pages_of(live)[0], "the same setting again"
 
 
+@pytest.mark.parametrize(("pace", "seconds"), [(None, 0), ("slowly", 6), ("to read along", 2), ("at once", 0)])
+def test_every_column_is_written_at_the_pace_and_at_first_at_once(sleep, pace, seconds):
+    live = widgets.LiveText({"one": lambda: growing("x" * 60), "four": lambda: growing(["four"] * 15)})
+    if pace:
+        live.pace.label = pace
+    live.start()
+    live.wait()
+    said = re.search(r"60 characters in ([\d.]+) s", live.status.value)
+    assert said, "of how long a text is that said?"
+    assert float(said[1]) == pytest.approx(seconds, abs=0.3)
+
+
+def test_after_a_pause_of_its_model_a_text_goes_on_at_its_pace(sleep):
+    def stream():
+        for written in growing("x" * 60):
+            if len(written.text) == 31:
+                sleep(5)
+            yield written
+
+    live = widgets.LiveText(stream)
+    live.pace.value = 30
+    live.start()
+    live.wait()
+    said = re.search(r"60 characters in ([\d.]+) s", live.status.value)
+    assert float(said[1]) == pytest.approx(2 + 5, abs=0.3), "what was missed is made up for in a rush"
+
+
 def test_columns_go_on_side_by_side_at_a_pace_that_takes_effect_at_once():
+    begun = []
+
     def long(step):
-        return lambda: growing(["x" * step] * (100_000 // step))
+        def stream():
+            begun.append(step)
+            return (yield from growing(["x" * step] * (100_000 // step)))
+
+        return stream
 
     live = widgets.LiveText({"one": long(1), "four": long(4)})
     live.pace.value = 30
     live.start()
-    begun = time.monotonic()
+    started = time.monotonic()
     until(lambda: len(live.text["one"]) >= 24)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started
     assert seconds > 0.6, "faster than 30 characters a second, and a quarter more"
     ahead = len(live.text["four"]) - len(live.text["one"])
     live.pace.value = 0
     until(lambda: len(live.text["one"]) > 500)
     live.stop()
-    assert time.monotonic() - begun - seconds < 5 and abs(ahead) <= 4
+    assert time.monotonic() - started - seconds < 5 and abs(ahead) <= 4
+    assert begun == [1, 4], "another pace begins a new text"
 
 
 def test_a_thread_that_fails_between_its_streams_says_so_and_frees_the_button(monkeypatch):
@@ -562,6 +656,13 @@ def test_a_thread_that_fails_between_its_streams_says_so_and_frees_the_button(mo
         live.wait()
     assert "ZeroDivisionError: division by zero" in live.status.value
     assert (live.running, live._button.description) == (False, "Start")
+    monkeypatch.undo()
+    live.start()
+    try:
+        live.wait()
+    except ZeroDivisionError:
+        pytest.fail("what is over is raised again")
+    assert (live.text, seen(live)) == ("abc", ["abc"])
 
 
 def test_control_codes_of_a_model_are_shown_as_pictures():
@@ -599,24 +700,38 @@ def test_a_walk_streams_what_generate_gives_for_the_way_to_its_point(walked):
     assert len(set(texts)) == 4, "a control that changes nothing"
 
 
+def test_a_walk_is_that_of_a_cool_model_four_hundred_characters_long(walked):
+    live = widgets.walk(*walked, prime="KING")
+    live.start()
+    live.wait()
+    assert live.text == "".join(generate(walked[0], "KING", 0.5, length=400, seed=0))
+
+
 def test_the_pad_of_a_walk_and_its_sliders_move_one_another_and_the_softmaxes(walked):
     live = widgets.walk(*walked, prime="KING", length=10)
     pad, said = live.children[0].children
     before, (x, y) = said.value, (live.controls["x"].max / 2, live.controls["y"].min / 3)
     pad.value = x, y
     assert (live.controls["x"].value, live.controls["y"].value) == pytest.approx((x, y), abs=0.006)
-    assert said.value != before
+    there = widgets.walking.Plane(*walked[:2], "KING").softmaxes(*(live.controls[name].value for name in "xy"))
+    assert said.value == widgets.walking.bars(there, ASCII) != before
     live.controls["y"].value = 0.0
+    assert pad.value == (live.controls["x"].value, 0.0)
     live.controls["x"].value = 0.0
     assert (pad.value, said.value) == ((0.0, 0.0), before)
+    left, right, bottom, top = pad.limits
+    assert [(live.controls[name].min, live.controls[name].max) for name in "xy"] == [
+        pytest.approx((left, right), abs=0.006), pytest.approx((bottom, top), abs=0.006)
+    ]  # fmt: skip
     live.stop()
 
 
 def test_the_map_of_a_walk_and_its_softmaxes_are_the_posteriors_and_the_decoders(walked):
     vrnn, directions, codes = walked
     plane = widgets.walking.Plane(vrnn, directions, "KING")
-    cell, h = vrnn.cell, plane.h
+    cell = vrnn.cell
     with torch.no_grad():
+        *_, h = vrnn(encode("KING", ASCII).view(2, 1, 2), generator=torch.Generator().manual_seed(0)).hidden
         prior, q = cell.prior(h), cell.posterior(codes, h.expand(20, -1))
         whole = (q.mean - prior.mean) / prior.log_std.exp()
         torch.testing.assert_close(plane.where(codes), whole[:, :2])

@@ -2,7 +2,8 @@
 
 `RandomWindows` throws the B columns anywhere into the text, as the source does; `ContiguousStreams` lets each column
 read on where it stopped, so that a hidden state carried from one batch to the next belongs to the text before it.
-`Sequences` takes whole sequences of unequal length, and pads those of a batch to the longest of them.
+`Sequences` takes whole sequences of unequal length, and pads those of a batch to the longest of them; `Dequantised`
+adds noise to them, by which whole numbers have a density.
 """
 
 import itertools
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .lengths import as_sequences, pad
+from .gaussian import seeded
+from .lengths import as_sequences, pad, real_steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,7 @@ class _Batches:
     length: int = 300
     characters: int = 1
     validation: Tensor | None = None
+    batch_first: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "length", "characters"):
@@ -63,7 +66,7 @@ class RandomWindows(_Batches):
     carries_state: ClassVar[bool] = False
 
     def __iter__(self) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = seeded(self.seed)
         while True:
             starts = torch.randint(len(self.codes) - self._window + 1, (self.batch_size,), generator=generator)
             yield self._cut(self.codes, starts)
@@ -75,10 +78,17 @@ class ContiguousStreams(_Batches):
 
     Column b starts at position b (N // B) and goes round the text, so the hidden state at the end of a batch belongs to
     the text just before the next one; only where the end of the text meets its beginning does it not. Fields, shapes
-    and errors are those of `RandomWindows`, without the seed.
+    and errors are those of `RandomWindows`, without the seed; and a text of fewer characters than streams is refused.
     """
 
     carries_state: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.codes) < self.batch_size:
+            raise ValueError(
+                f"the text has {len(self.codes)} characters, too few for batch_size={self.batch_size} streams"
+            )
 
     def __iter__(self) -> Iterator[Tensor]:
         starts = torch.arange(self.batch_size) * (len(self.codes) // self.batch_size)
@@ -118,7 +128,7 @@ class Sequences:
             object.__setattr__(self, "validation", pad(self.validation, self.batch_first))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = seeded(self.seed)
         lengths = torch.tensor([len(sequence) for sequence in self.sequences])
         count = math.ceil(len(lengths) / self.batch_size)
         while True:
@@ -126,3 +136,38 @@ class Sequences:
             batches = stretched.argsort().tensor_split(count)
             for i in torch.randperm(count, generator=generator).tolist():
                 yield pad([self.sequences[j] for j in batches[i].tolist()], self.batch_first)
+
+
+@dataclass(frozen=True, eq=False)
+class Dequantised(Sequences):
+    """`Sequences` of float steps to which each batch adds fresh noise, uniform between -width / 2 and width / 2.
+
+    Where the steps hold whole numbers and the width is 1, minus the mean log density of what is given is an upper bound
+    on the nats of the whole numbers themselves (Theis et al. 2016, arXiv 1511.01844, section 3.1), so that no density
+    gains by growing without end upon a number. The noise, too, is fixed by `seed`.
+
+    width: a number for each entry of a step, or one for all; 0 adds nothing. validation is taken as it is: give it
+    noise that stays, by `dequantised`. Other fields, shapes and errors are those of `Sequences`.
+    """
+
+    width: float | tuple[float, ...] = 1.0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = seeded(self.seed)
+        for x, lengths in super().__iter__():
+            noise = _noise(x, self.width, generator)
+            steps = real_steps(lengths, x.shape[1 if self.batch_first else 0])
+            steps = (steps.T if self.batch_first else steps).view(*x.shape[:2], *[1] * (x.dim() - 2))
+            yield x + noise * steps, lengths
+
+
+def dequantised(sequences: Sequence[Tensor], width: float | tuple[float, ...] = 1.0, seed: int = 0) -> list[Tensor]:
+    """The sequences (T_i, ...) with noise as `Dequantised` has it, fixed by the seed."""
+    generator = seeded(seed)
+    return [sequence + _noise(sequence, width, generator) for sequence in sequences]
+
+
+def _noise(x: Tensor, width: float | tuple[float, ...], generator: torch.Generator) -> Tensor:
+    if not x.is_floating_point():
+        raise ValueError(f"noise is added to real numbers, not to {x.dtype}: call float() first.")
+    return (torch.rand(x.shape, generator=generator, dtype=x.dtype) - 0.5) * torch.tensor(width, dtype=x.dtype)

@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from .configuration import CellConfiguration, made_of
 from .emissions import Distribution, Emission
-from .gaussian import DiagonalGaussian, from_raw, posterior_from_raw, single
+from .gaussian import DiagonalGaussian, check_noise, from_raw, posterior_from_raw, single
 from .inputs import InputFeatures, net
 
 RNN_CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell, "rnn": nn.RNNCell}
@@ -56,6 +56,7 @@ class FirstWeights(NamedTuple):
 PARTS = (
     *("forward", "prior", "posterior", "posterior_from_features", "emission", "emission_from_features", "rnn"),
     *("rnn_from_features", "upper_layers", "remember", "hidden", "look", "state_of", "layer_states", "layer_hidden"),
+    "first_weights",  # by which a VRNN makes many steps at once
 )
 
 
@@ -152,15 +153,18 @@ class VRNNCell(nn.Module):
             rnn_input: what the recurrence reads in place of x, whose shape it has.
 
         Raises:
-            ValueError: for an x of the wrong type, axes, size or values, and a state of other parts or sizes.
+            ValueError: for an x of the wrong type, axes, size or values, a state of other parts or sizes, and noise of
+                another type or size.
         """
         x = self.phi_x.read(x, "B")
         state = start_from(state, self.zero_state(next(self.parameters()).new_empty(x.shape[0], 0)))
         features, h = self.phi_x(x), self.look(state)
         prior = self.prior(h)
-        # A part of a subclass's own is asked as it is; those here are given what is computed already.
+        # A method that a subclass overrides is called as it stands; our own are given what is computed already.
         own = self.own_parts()
         posterior = self.posterior(x, h) if "posterior" in own else self.posterior_from_features(features, h)
+        if noise is not None:
+            check_noise(noise, posterior.mean.shape, next(self.parameters()))
         z = posterior.rsample(noise, generator) if self.stochastic else posterior.mean
         z_features = self.phi_z(z)
         emission = self.emission(z, h) if "emission" in own else self.emission_from_features(z_features, h)
@@ -173,7 +177,7 @@ class VRNNCell(nn.Module):
         return Step(state, self.hidden(state), prior, posterior, z, emission)
 
     def own_parts(self) -> list[str]:
-        """The methods, of those by which a step is made, that are not VRNNCell's."""
+        """Which of the methods that make a step are not VRNNCell's."""
         return [n for n in PARTS if n in vars(self) or getattr(type(self), n) is not getattr(VRNNCell, n)]
 
     def prior(self, h: Tensor) -> DiagonalGaussian:
@@ -202,7 +206,7 @@ class VRNNCell(nn.Module):
         return emit(self.emission_net, torch.cat([h, z_features], -1), self.emission_type)
 
     def first_weights(self) -> FirstWeights:
-        """The weights by which the two methods around this one, posterior's and recurrence's, join their inputs."""
+        """The first layers' weights of posterior and recurrence, cut where the methods around this one join inputs."""
         rnn = self.rnn_cells[0]
         assert isinstance(rnn, nn.RNNCellBase)
         rnn_x, rnn_z = rnn.weight_ih.split([self.embedding_size, self.hidden_size], 1)
@@ -291,7 +295,7 @@ def layer_step(cell: nn.Module, x: Tensor, state: Tensor | tuple, hidden: Tensor
 
 
 def what_changed(cell: VRNNCell) -> str | None:
-    """In what a cell is not a VRNNCell as it was made, so that it has to be called step by step; None: in nothing."""
+    """What makes a cell another than the one that was made, so that it has to be called step by step; or None."""
     if own := cell.own_parts():
         return f"the cell has a {own[0]} of its own"
     if structure(cell) != cell.made_of:

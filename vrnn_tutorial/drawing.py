@@ -6,15 +6,23 @@ y from the point before (from 0, 0 for the first), then one-hot what the pen doe
 ends, the drawing ends.
 """
 
+import itertools
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+#: Units of KanjiVG's grid, to the right and downwards.
+SIDE = 109
+#: Points of each stroke at which two drawings are compared.
+SAMPLES = 8
 #: How far `to_grid` may leave the line that was drawn before it rounds, in units of the grid.
 TOLERANCE = 1.0
 #: Straight pieces for each curve: no curve of KanjiVG, whose grid has 109 units, leaves them by more than 0.3.
@@ -143,6 +151,92 @@ def read_svg(svg: bytes) -> list[np.ndarray]:
     except ElementTree.ParseError as error:
         raise ValueError(f"the SVG is not whole: {error}") from None
     return [stroke for path in paths for stroke in read_path(path.get("d", ""))]
+
+
+def write_grid(drawings: Iterable[Sequence[ArrayLike]], columns: int, cell: float = SIDE) -> str:
+    """Many drawings as one SVG path, in rows of so many, each in a square whose side is `cell`.
+
+    A drawing that leaves its square runs into its neighbours. Raises ValueError for less than one column, and as
+    `to_grid` does.
+    """
+    if columns < 1:
+        raise ValueError(f"a grid has at least one column, not {columns}")
+    places = (np.array([i % columns, i // columns]) * cell for i in itertools.count())
+    return "".join(write_path([stroke + place for stroke in _checked(d)]) for d, place in zip(drawings, places))
+
+
+def write_svg(paths: Iterable[tuple[str, str]], width: float, height: float, credit: str, scale: float = 1.0) -> str:
+    """An SVG of paths, each with its colour, and with the credit of what it shows, which is not drawn.
+
+    Args:
+        paths: as `write_path` and `write_grid` give them, each with the name of a colour.
+        width, height: in units of the grid.
+        credit: whose drawings these are; `corpora.kanji.CREDIT`, if they come from there.
+        scale: pixels of the screen for each unit.
+    """
+    lines = "".join(f'<path d="{path}" stroke="{escape(colour)}"/>' for path, colour in paths)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * scale:g}" height="{height * scale:g}" '
+        f'viewBox="0 0 {width:g} {height:g}"><desc>{escape(credit)}</desc><g fill="none" stroke-width="3" '
+        f'stroke-linecap="round" stroke-linejoin="round">{lines}</g></svg>'
+    )
+
+
+def is_inside(strokes: Sequence[ArrayLike], side: float = SIDE) -> bool:
+    """Whether a drawing lies wholly in the square from 0 to `side`. Raises ValueError as `to_grid` does."""
+    points = np.concatenate(_checked(strokes))
+    return bool((points >= 0).all() and (points <= side).all())
+
+
+def spread(strokes: Sequence[ArrayLike], count: int) -> np.ndarray:
+    """Points (S, count, 2) at equal distances along each of S strokes, its ends among them; count is at least 2.
+
+    Raises ValueError as `to_grid` does.
+    """
+    strokes = _checked(strokes)
+    points = np.concatenate(strokes)
+    ends = np.cumsum([len(stroke) for stroke in strokes])
+    lengths = np.sqrt((np.diff(points, axis=0) ** 2).sum(1))
+    lengths[ends[:-1] - 1] = 1.0  # so that where one stroke ends and the next one begins are two places
+    along = np.append(0, lengths.cumsum())
+    first, last = along[np.append(0, ends[:-1])], along[ends - 1]
+    places = np.linspace(first, last, count, axis=1)
+    return np.stack([np.interp(places, along, points[:, axis]) for axis in range(2)], axis=-1)
+
+
+class Match(NamedTuple):
+    """A drawing of a gallery, and how far another one is from it."""
+
+    index: int  # -1 if the gallery has none of as many strokes
+    distance: float  # root mean square, in units of the grid; infinite if there is none
+
+
+class Gallery:
+    """Drawings among which the one nearest to another is looked for.
+
+    The distance is between the points of both, 8 evenly spread along each stroke, in the order in which they were
+    drawn: two drawings of unlike numbers of strokes have none. Raises ValueError as `to_grid` does.
+    """
+
+    def __init__(self, drawings: Iterable[Sequence[ArrayLike]]):
+        drawings = list(drawings)
+        counts = np.array([len(strokes) for strokes in drawings])
+        points = spread([stroke for strokes in drawings for stroke in strokes], SAMPLES)
+        each = np.split(points, counts.cumsum()[:-1])
+        self._of_count = {
+            count: (members, np.stack([each[i] for i in members]))
+            for count in set(counts.tolist())
+            for members in [np.flatnonzero(counts == count)]
+        }
+
+    def nearest(self, strokes: Sequence[ArrayLike]) -> Match:
+        """The drawing nearest to these strokes. Raises ValueError as `to_grid` does."""
+        points = spread(strokes, SAMPLES)
+        if len(points) not in self._of_count:
+            return Match(-1, math.inf)
+        indices, members = self._of_count[len(points)]
+        squares = ((members - points) ** 2).sum(-1).mean((1, 2))
+        return Match(int(indices[squares.argmin()]), math.sqrt(squares.min()))
 
 
 def _checked(strokes: Sequence[ArrayLike]) -> list[np.ndarray]:

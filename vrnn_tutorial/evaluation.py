@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .gaussian import seeded
 from .lengths import as_batch, check_lengths
 from .models import SequenceModel
 
@@ -75,7 +76,7 @@ def evaluate(
         check_lengths(lengths, *x.shape[:2])
         lengths = lengths.repeat_interleave(draws).to(weight.device)
     x = x.repeat_interleave(draws, 1).to(weight.device)
-    generator = torch.Generator(weight.device).manual_seed(seed)
+    generator = seeded(seed, weight.device)
     was_training = model.training
     model.eval()
     sums = torch.zeros(2, columns, draws, dtype=torch.float64)

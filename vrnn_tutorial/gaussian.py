@@ -1,6 +1,7 @@
 """The diagonal Gaussian: the distribution of every latent variable here (chapter 2)."""
 
 import math
+import operator
 from typing import NamedTuple
 
 import torch
@@ -74,4 +75,21 @@ def posterior_from_raw(raw: Tensor) -> DiagonalGaussian:
 
 def standard_normal(shape, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise of the given shape, with the type and device of `like`."""
+    if generator is None:  # given one, even None, torch.randn takes no shape that a compiler leaves open
+        return torch.randn(shape, dtype=like.dtype, device=like.device)
     return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+
+
+def seeded(seed: int | None, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that starts from this seed, which may be NumPy's; None draws one."""
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+        return generator
+    return generator.manual_seed(operator.index(seed))
+
+
+def check_noise(noise: Tensor, shape, like: Tensor) -> None:
+    """Raises ValueError for a noise of another shape, which might be broadcast, or of another type than `like`."""
+    if noise.shape != shape or noise.dtype != like.dtype:
+        raise ValueError(f"noise must be {like.dtype} {tuple(shape)}, not {noise.dtype} {tuple(noise.shape)}.")

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from .emissions import Distribution
+from .gaussian import seeded
+from .inputs import as_tensor
 from .lengths import pad
 from .models import SequenceModel
 from .text import decode, encode
@@ -61,10 +63,11 @@ def sample(
         raise ValueError(
             f"shift moves z, which has {model.latent_size} entries, but its shape is {tuple(shift.shape)}."
         )
+    if prime is not None and not isinstance(prime, list | tuple):
+        prime = as_tensor(prime)
     model = copy.deepcopy(model).eval()
     weight = next(model.parameters())
-    generator = torch.Generator(weight.device)
-    generator.seed() if seed is None else generator.manual_seed(seed)
+    generator = seeded(seed, weight.device)
     with torch.no_grad():
         counts: set[int] = set() if streams is None else {streams}
         if state is not None:
@@ -132,8 +135,11 @@ def forecast(
         temperature, prior_temperature, seed: as in `sample`.
 
     Raises:
-        ValueError: for no past, fewer than one step or draw, a quantile outside 0 to 1, and as `sample`.
+        ValueError: for pasts that are no list, or none, fewer than one step or draw, a quantile outside 0 to 1, and as
+            `sample`.
     """
+    if not isinstance(pasts, list | tuple):
+        raise ValueError(f"pasts must be a list of sequences, as in [past], not a {type(pasts).__name__}.")
     if min(len(pasts), steps, draws) < 1 or not all(0 <= q <= 1 for q in quantiles):
         raise ValueError(
             f"one past, step and draw at least, and quantiles from 0 to 1: {len(pasts)}, {steps}, {draws}, {quantiles}."

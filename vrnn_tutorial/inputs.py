@@ -28,7 +28,7 @@ class InputFeatures(nn.Module):
         super().__init__()
         self.input_size, self.embedding_size = input_size, embedding_size
         self.characters, self.takes_codes = emission.characters, emission.takes_codes
-        # In a tuple, since an emission that has weights of its own is a part of the model and not of this one.
+        # A tuple hides it from torch: an emission with weights of its own is a part of the model, not of this module.
         self._emission = (emission,)
         self.embedding = (
             nn.Embedding(input_size, embedding_size)
@@ -56,8 +56,7 @@ class InputFeatures(nn.Module):
         x may be a NumPy array; real numbers of another precision are converted. Raises ValueError for other axes, and
         for an axis without an entry.
         """
-        # An array may be read-only, or run backwards.
-        x = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
+        x = as_tensor(x)
         axes = (*leading, *(["k"] * (self.characters > 1) if self.takes_codes else ["D"]))
         if x.dim() != len(axes) or x.numel() == 0:
             raise ValueError(f"x must be ({', '.join(axes)}), none of them 0, but its shape is {tuple(x.shape)}.")
@@ -76,8 +75,14 @@ class InputFeatures(nn.Module):
             self.emission_type.check(x, self.input_size)
 
 
+def as_tensor(x) -> Tensor:
+    """x, which may be a NumPy array, as a tensor."""
+    # Copied: an array may be read-only, or run backwards.
+    return x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
+
+
 def without_padding(x: Tensor, steps: Tensor | None, phi_x: InputFeatures) -> Tensor:
-    """x (T, B, ...), checked where there are steps; elsewhere, whatever stood there, it repeats one of these."""
+    """x (T, B, ...), its real steps checked; what stands behind a sequence's end is replaced by one of these."""
     if steps is None:
         phi_x.check(x)
         return x
@@ -88,6 +93,6 @@ def without_padding(x: Tensor, steps: Tensor | None, phi_x: InputFeatures) -> Te
 
 
 def values_are_there() -> bool:
-    """Whether numbers may be looked at: not while a program is made of the operations, to be run on others."""
+    """Whether numbers may be looked at: not while torch makes a program of the operations, to be run on others."""
     tracing = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
     return not (tracing or torch._C._are_functorch_transforms_active())

@@ -26,13 +26,13 @@ def open_path(
     Args:
         cell: whose path it is.
         x_posterior: (T, B, .), the share of x, and of the memory, in the first layer of the posterior.
-        x_rnn: (T, B, .), the share of what is heard in the gates.
+        x_rnn: (T, B, .), the share of x, or of what the recurrence reads in its place, in the gates.
         noise: (T, B, Z), standard normal.
-        layers: their states, which stay what they are behind a sequence's end.
+        layers: the layers' states before the first step; behind a sequence's end they stay as they are.
         mask: (T, B, H), what dropout leaves of h; None for all of it.
         memory: (T + 1, B, M), if the emission keeps one.
-        steps: (T, B), which there are; None for all.
-        choose: makes of each step the layers' states from which to go on.
+        steps: (T, B), which of them are real; None for all.
+        choose: is called after each step with all that it computed, and gives the layers' states from which to go on.
 
     Returns:
         hidden (T, B, H), the posterior's parameters (T, B, 2Z), z (T, B, Z), phi_z(z) (T, B, H), the layers' states.

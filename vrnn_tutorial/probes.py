@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .gaussian import DiagonalGaussian, standard_normal
+from .gaussian import DiagonalGaussian, seeded, standard_normal
 from .inputs import without_padding
 from .text import ASCII, encode
 from .vrnn import VRNN
@@ -32,7 +32,7 @@ def trace(model: VRNN, text: str, *, draws: int = 10, seed: int = 0) -> Trace:
     Raises ValueError for an empty text, for characters outside the model's vocabulary, and for a model of more than one
     in each step.
     """
-    model, generator = copy.deepcopy(model).cpu().eval(), torch.Generator().manual_seed(seed)
+    model, generator = copy.deepcopy(model).cpu().eval(), seeded(seed)
     model.batch_first = False
     codes = encode(text, model.emission_type.vocabulary or ASCII)
     out = model(codes[:, None].repeat(1, draws), generator=generator)
@@ -95,9 +95,21 @@ def swap_z(
 def active_units(
     model: VRNN, x: Tensor, *, threshold: float = 0.01, seed: int = 0, lengths: Tensor | None = None
 ) -> int:
-    """How many of z's Z entries tell of x: those for which mean_q - mean_p varies by more than `threshold` over x.
+    """How many of z's Z entries tell of x: as many as `live_entries` finds.
 
-    Burda et al. 2016 (arXiv 1509.00519), section 5.2, count the variance of the posterior's mean. Here the prior is
+    Args:
+        model, x, threshold, seed, lengths: as there.
+    """
+    return len(live_entries(model, x, threshold=threshold, seed=seed, lengths=lengths))
+
+
+@torch.no_grad()
+def live_entries(
+    model: VRNN, x: Tensor, *, threshold: float = 0.01, seed: int = 0, lengths: Tensor | None = None
+) -> list[int]:
+    """Those of z's Z entries that tell of x: whose mean_q - mean_p varies by more than `threshold`; the most first.
+
+    Burda et al. 2016 (arXiv 1509.00519), section 5.2, take the variance of the posterior's mean. Here the prior is
     conditional, and that mean moves with h even where it says nothing of x_t, so the prior's is taken from it first.
 
     Args:
@@ -110,7 +122,8 @@ def active_units(
     model, generator = _reader(model, x, seed)
     out = model(x, generator=generator, lengths=lengths)
     moved = out.posterior.mean - out.prior.mean
-    return int(((moved.flatten(0, 1) if out.steps is None else moved[out.steps]).var(0) > threshold).sum())
+    variance = (moved.flatten(0, 1) if out.steps is None else moved[out.steps]).var(0)
+    return [i for i in variance.argsort(descending=True).tolist() if variance[i] > threshold]
 
 
 @torch.no_grad()
@@ -155,4 +168,4 @@ def _reader(model: VRNN, x: Tensor, seed: int) -> tuple[VRNN, torch.Generator]:
     """A copy of the model that reads x (T, B, ...) and drops nothing out, and its source of noise."""
     model = copy.deepcopy(model).eval()
     model.batch_first = False
-    return model, torch.Generator(x.device).manual_seed(seed)
+    return model, seeded(seed, x.device)

@@ -51,6 +51,7 @@ class Corpus:
     codes: Tensor
     vocabulary: str = ASCII
     carries_state: ClassVar[bool] = False
+    batch_first: ClassVar[bool] = False
 
     @property
     def train(self) -> Tensor:

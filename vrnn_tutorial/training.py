@@ -121,6 +121,11 @@ def train(
         raise ValueError(f"{objective} takes neither a KL weight nor free bits.")
     if objective != "elbo" and not getattr(model, "latent_size", 1):
         raise ValueError(f"{objective} averages over z, which a {type(model).__name__} has not.")
+    if objective == "fivo" and not hasattr(model, "zero_state"):
+        raise ValueError(f"fivo filters sequences, which a {type(model).__name__} does not read.")
+    reads = model.batch_axis == 0
+    if (gives := getattr(corpus, "batch_first", reads)) != reads:
+        raise ValueError(f"the corpus has batch_first={gives}, and the model batch_first={reads}: they must agree.")
     if out == "":
         raise ValueError("out names no folder; without it, nothing is kept.")
     settings = {

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from .configuration import VAEConfiguration, made_of
 from .emissions import Distribution
-from .gaussian import DiagonalGaussian, posterior_from_raw
-from .inputs import net, values_are_there
+from .gaussian import DiagonalGaussian, check_noise, posterior_from_raw
+from .inputs import as_tensor, net, values_are_there
 
 
 class VAEOutput(NamedTuple):
@@ -51,13 +51,16 @@ class VAE(nn.Module):
     def forward(self, x: Tensor, noise: Tensor | None = None, generator: torch.Generator | None = None) -> VAEOutput:
         """Both losses. x: (B, D). noise: (B, Z), standard normal, drawn with the generator if not given.
 
-        Raises ValueError for an x of the wrong type, axes, size or values, and for a noise of another size.
+        Raises ValueError for an x of the wrong type, axes, size or values, and for a noise of another type or size.
         """
         D, Z = self.configuration["input_size"], self.configuration["latent_size"]
+        weight = next(self.parameters())
+        x = as_tensor(x)
         if x.dim() != 2 or x.shape[1] != D or not x.is_floating_point():
             raise ValueError(f"x must hold real vectors (B, {D}), not {x.dtype} {tuple(x.shape)}.")
-        if noise is not None and noise.shape != (len(x), Z):
-            raise ValueError(f"noise must be {(len(x), Z)}, not {tuple(noise.shape)}.")
+        if noise is not None:
+            check_noise(noise, (len(x), Z), weight)
+        x = x.to(weight.dtype)
         if values_are_there():
             self.emission_type.check(x, D)
         posterior = self.posterior(x)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .by_hand import gated_path, why_not_by_hand
 from .cell import State, VRNNCell, start_from, what_changed
 from .emissions import Distribution, Emission
-from .gaussian import DiagonalGaussian, posterior_from_raw, standard_normal
+from .gaussian import DiagonalGaussian, check_noise, posterior_from_raw, standard_normal
 from .inputs import without_padding
 from .lengths import check_lengths, real_steps
 from .models import Drawn, sample_of
@@ -126,8 +126,7 @@ class VRNN(nn.Module):
             noise = standard_normal(shape, weight, generator)
         else:
             noise = noise.transpose(0, 1) if self.batch_first else noise
-            if noise.shape != shape or noise.dtype != weight.dtype:
-                raise ValueError(f"noise must be {weight.dtype} {shape}, not {noise.dtype} {tuple(noise.shape)}.")
+            check_noise(noise, shape, weight)
         zeros = self.zero_state(weight.new_empty(columns, 0))
         if steps is not None:
             steps = steps.repeat_interleave(particles, 1)
@@ -204,7 +203,7 @@ class VRNN(nn.Module):
         return columns_of(layers, resample(t, log_ratio if steps is None else log_ratio.masked_fill(~steps[t], 0.0)))
 
     def _step_by_step(self, x, heard, noise, state, steps, particles, resample) -> Output:
-        """The cell called at each step: for one whose parts are not a VRNNCell's any more."""
+        """The cell called at each step, for one that is not what VRNNCell made: its own parts say what a step is."""
         axis, columns = 1 - self.batch_axis, []
         same, x, heard = heard is x, x.repeat_interleave(particles, 1), heard.repeat_interleave(particles, 1)
         for t, (x_t, heard_t, noise_t) in enumerate(zip(x, heard, noise, strict=True)):
@@ -226,10 +225,11 @@ class VRNN(nn.Module):
     def input_products(
         self, x: Tensor, heard: Tensor, state: State, particles: int = 1
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What of the recurrence reads no h, for all steps at once, of B K columns.
+        """What the path through time needs and reads no h, for all steps at once and all B K columns.
 
-        The share of x in the first layer of the posterior (T, B K, .), that of what the recurrence hears in its gates
-        (T, B K, .), and the memory before each step and after the last, (T + 1, B K, M), if the emission keeps one.
+        It is the share of x in the posterior's first layer (T, B K, .); the share of x, or of what the recurrence reads
+        in its place, in the gates (T, B K, .); and the memory before each step and after the last (T + 1, B K, M), if
+        the emission keeps one.
         """
         cell, weights = self.cell, self.cell.first_weights()
         emission_type, stochastic = self.emission_type, cell.stochastic
@@ -293,6 +293,9 @@ class VRNN(nn.Module):
             shift: (Z,), by which z is moved, in units of the prior's deviation.
             noise: (B, Z), standard normal, for z, in the generator's place.
             uniforms: for x, in the generator's place, as its distribution's `sample` says.
+
+        Raises:
+            ValueError: for a noise of another type or size.
         """
         cell = self.cell
         h = cell.hidden(state)
@@ -302,6 +305,7 @@ class VRNN(nn.Module):
         elif noise is None:
             z = prior.sample(prior_temperature, generator)
         else:
+            check_noise(noise, prior.mean.shape, next(cell.parameters()))
             z = prior.rsample(prior_temperature * noise)
         if shift is not None:
             z = z + shift.to(z) * prior.log_std.exp()

@@ -16,7 +16,7 @@ Numbers only order the table: 01 to 52 the model core, 53 on all else, 300 on no
 a notebook is an entry of notebooks.toml (figures) or prose.toml (words): a cell or a page, the string in it that is
 replaced, and by what.
 
-Package, tests, notebooks, data and pages are copied to a temporary folder, the mutant is made there and
+Package, tests, notebooks, figures, data and pages are copied to a temporary folder, the mutant is made there and
 nowhere else, and the named files run there until the first failure. It is *killed* if a test fails on an assertion. It
 *survived* if all tests pass; and nothing is proved, which counts as a failure too, if it can no longer be made, if a
 test breaks down for another reason (a syntax error kills nothing), or if the tests fail without any mutant, which is
@@ -126,7 +126,7 @@ def replaced(folder: str, old: str, new: str, notebook: str = "", cell: str = ""
 def attempt(mutant: Mutant) -> tuple[str, str]:
     """The verdict on a mutant, and why: "killed", "survived", or "broken" where nothing is proved."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("vrnn_tutorial", "tests", "notebooks", "data"):
+        for name in ("vrnn_tutorial", "tests", "notebooks", "figures", "data"):
             shutil.copytree(PROJECT / name, Path(folder, name), ignore=LEFT_OUT)
         Path(folder, LATENT).symlink_to(PROJECT / LATENT)
         for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile"):
@@ -144,16 +144,20 @@ def attempt(mutant: Mutant) -> tuple[str, str]:
 class Witness:
     """A pytest plugin that sees how the first failing test failed, which hypothesis need not make small."""
 
-    failure = None
+    failure, skipped = None, 0
 
     def pytest_sessionstart(self):
         phases = Phase.explicit, Phase.generate
         settings.register_profile("unshrunk", settings.get_profile("same every time"), phases=phases)
         settings.load_profile("unshrunk")
 
+    def pytest_runtest_logreport(self, report):
+        self.skipped += report.skipped
+
     def pytest_exception_interact(self, node, call, report):
         asserted = report.when == "call" and call.excinfo.errisinstance((AssertionError, pytest.fail.Exception))
-        self.failure = "killed" if asserted else "broken", f"{node.nodeid}: {call.excinfo.typename}"
+        verdict = "killed" if asserted else "broken", f"{node.nodeid}: {call.excinfo.typename}"
+        self.failure = self.failure or verdict  # what breaks down when a test has failed says no more of it
 
 
 def test_in_copy(folder: str, tests: list[str], verdict) -> None:
@@ -172,7 +176,9 @@ def test_in_copy(folder: str, tests: list[str], verdict) -> None:
     elif witness.failure is not None:
         verdict.send(witness.failure)
     elif status == pytest.ExitCode.OK:
-        verdict.send(("survived", "all tests pass"))
+        verdict.send(
+            ("survived", "all tests pass" + f", but {witness.skipped} that were skipped" * bool(witness.skipped))
+        )
     else:
         verdict.send(("broken", f"pytest ended with {status!r}"))
 

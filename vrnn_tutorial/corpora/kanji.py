@@ -1,5 +1,6 @@
 """Japanese characters as drawings, out of the wheel of KanjiVG, an archive of SVG files."""
 
+import json
 import zipfile
 from collections import defaultdict
 from dataclasses import dataclass
@@ -11,17 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ..drawing import read_svg, to_grid, to_steps
+from ..drawing import SAMPLES, read_svg, spread, to_grid, to_steps
 from ..files import sha256
-from .wheels import from_wheel
+from .wheels import SOURCES, from_wheel
+
+#: What stands beside every figure of these drawings, and of what is made of them; it names their licence.
+CREDIT: str = json.loads(SOURCES.read_text(encoding="utf-8"))["kanji"]["credit"]
 
 #: Where each part ends when the groups are spread evenly between 0 and 1.
 PARTS = {"train": 0.8, "validation": 0.9, "test": 1.0}
 #: Root mean square distance, in units of the grid, below which two drawings count as the same one; no pair lies within
 #: 0.02 of it, so that no rounding decides.
 NEAR = 6.5
-#: Points of each stroke at which two drawings are compared.
-SAMPLES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,21 +91,13 @@ def _groups(drawings: dict[str, list[np.ndarray]]) -> dict[str, str]:
         alike[len(strokes)].append(character)
     groups = {character: {character} for character in drawings}
     for count, characters in alike.items():
-        points = np.stack([np.concatenate([_spread(s) for s in drawings[c]]).ravel() for c in characters])
+        points = np.stack([spread(drawings[c], SAMPLES).ravel() for c in characters])
         squares = (points**2).sum(1)
         distances = squares[:, None] + squares - 2 * points @ points.T
         for a, b in np.argwhere(np.triu(distances < NEAR**2 * count * SAMPLES, 1)):
             joined = groups[characters[a]] | groups[characters[b]]
             groups |= dict.fromkeys(joined, joined)
     return {character: min(group) for character, group in groups.items()}
-
-
-def _spread(stroke: np.ndarray) -> np.ndarray:
-    """Points (8, 2) at equal distances along a stroke, its ends among them."""
-    lengths = np.sqrt((np.diff(stroke, axis=0) ** 2).sum(1))
-    along = np.append(0, lengths.cumsum())
-    places = np.linspace(0, along[-1], SAMPLES)
-    return np.stack([np.interp(places, along, stroke[:, axis]) for axis in range(2)], axis=1)
 
 
 def _part(group: str) -> str:

@@ -1,6 +1,7 @@
 """Emissions of codes: a softmax for each of a step's characters, independent or chained (chapters 3 and 6)."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -86,7 +87,7 @@ class Categorical(_Codes):
         return self.characters * input_size
 
     def bind(self, input_size: int, context_size: int, embedding_size: int, width: int) -> "Categorical":
-        return Categorical(self.characters, self.vocabulary_of(input_size))
+        return replace(self, vocabulary=self.vocabulary_of(input_size))
 
     def distribution(self, raw: Tensor) -> CategoricalDistribution:
         return CategoricalDistribution(
@@ -161,8 +162,8 @@ class Chained(_Codes, nn.Module):
         return self.characters * input_size
 
     def bind(self, input_size: int, context_size: int, embedding_size: int, width: int) -> "Chained":
-        bound = Chained(self.characters, self.vocabulary_of(input_size))
-        bound.codes = input_size
+        bound = copy.deepcopy(self)  # of a subclass, too
+        bound.vocabulary, bound.codes = self.vocabulary_of(input_size), input_size
         bound.embedding = nn.Embedding(input_size, embedding_size)
         bound.links = nn.ModuleList(
             nn.Sequential(nn.Linear(context_size + i * embedding_size, width), nn.ELU(), nn.Linear(width, input_size))

@@ -31,6 +31,8 @@ class PenDistribution(NamedTuple):
     def log_prob(self, x: Tensor) -> Tensor:
         """log density of the offset and log p of the pen's state in nats, summed: (...).
 
+        Where x has three zeros in place of a state it is the log density of the offset alone, whatever the pen does.
+
         Graves 2013 (arXiv 1308.0850), equations 24 to 26; with three states, Ha and Eck 2017 (arXiv 1704.03477).
         """
         u, v = ((x[..., None, :2] - self.mean) * torch.exp(-self.log_std)).unbind(-1)

@@ -1,5 +1,6 @@
 """Emissions of vectors: coins, Gaussians, a mixture of them, and a scaler around any of these (chapters 1 and 9)."""
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -292,5 +293,6 @@ class Scaled(Emission, nn.Module):
     def bind(self, input_size: int, context_size: int, embedding_size: int, width: int) -> "Scaled":
         if not {self.shift.shape, self.scale.shape} <= {(), (1,), (input_size,)}:
             raise ValueError(f"shift and scale must hold {input_size} numbers each, or be one for all.")
-        bound = self.emission.bind(input_size, context_size, embedding_size, width)
-        return Scaled(bound, self.shift.tolist(), self.scale.tolist())
+        bound = copy.deepcopy(self)  # of a subclass, too
+        bound.emission = self.emission.bind(input_size, context_size, embedding_size, width)
+        return bound

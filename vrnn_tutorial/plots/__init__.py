@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from ..files import FOLDER, write_atomically
+from .drawings import Moment, Panel, characters, next_places, surprising
 from .losses import SOURCE, running_mean, training_loss
 from .nets import PHASES, network, vae_network
 from .quadruples import quadruple_map
@@ -25,12 +26,17 @@ __all__ = [
     "SOURCE",
     "STYLE",
     "Microscope",
+    "Moment",
+    "Panel",
+    "characters",
     "microscope",
     "network",
+    "next_places",
     "quadruple_map",
     "running_mean",
     "save_figures",
     "strip",
+    "surprising",
     "training_loss",
     "unrolled",
     "vae_network",

@@ -115,7 +115,8 @@ function render({ model, el }) {
     };
     field.onpointermove = event => {
         if (event.pointerId !== pointer) return;
-        for (const each of event.getCoalescedEvents()) hand.move(...at(each)); // those between two frames, too
+        // Those between two frames, too; over http from another machine, and in some browsers, they are not told.
+        for (const each of event.getCoalescedEvents?.() ?? [event]) hand.move(...at(each));
         model.save_changes();
     };
     field.onpointerup = field.onpointercancel = event => {

@@ -1,0 +1,201 @@
+"""Tests of data/experiments/bach.py: sizes, pieces in other keys, one training that goes on from another."""
+
+import json
+
+import pytest
+import torch
+from helpers import experiment
+
+from vrnn_tutorial import VRNN, CharRNN, VRNNCell, bounds, load_checkpoint
+from vrnn_tutorial.batches import Sequences
+from vrnn_tutorial.checkpoint import save_checkpoint
+from vrnn_tutorial.corpora.chorales import HELD, RESTS, VOICES, pitches_of
+from vrnn_tutorial.corpora.piano_rolls import Parts
+from vrnn_tutorial.lengths import pad
+
+bach = experiment("bach")
+
+
+def parameters(model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_every_model_is_as_large_as_forty_thousand_parameters_allow():
+    counts = {name: parameters(row.model(0.0)) for name, row in bach.ROWS.items()}
+    assert all(39_000 < count <= 40_000 for count in counts.values()), counts
+
+
+def test_what_is_compared_differs_in_one_thing():
+    for name, row in bach.ROWS.items():
+        if name.endswith("-moved"):
+            still = bach.ROWS[name.removesuffix("-moved")]
+            after = row.after and row.after.removesuffix("-moved")
+            assert row._replace(moved=False, after=after, updates=still.updates) == still and row.moved
+        if row.after:
+            before = bach.ROWS[row.after]
+            same = ("emission", "hidden", "latent", "moved")
+            assert [getattr(row, key) for key in same] == [getattr(before, key) for key in same]
+            assert list(bach.ROWS).index(row.after) < list(bach.ROWS).index(name)
+    rnns = {name for name, row in bach.ROWS.items() if type(row.model(0.0)) is CharRNN}
+    assert rnns == {name for name in bach.ROWS if "rnn" in name.split("-")}
+
+
+def roll_of(*keys: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.tensor([keys]).T, 88).amax(0).float()
+
+
+@pytest.mark.parametrize(
+    ("keys", "room"), [((40, 50), (-5, 6)), ((2, 50), (-2, 6)), ((40, 85), (-5, 2)), ((0, 87), (0, 0))]
+)
+def test_a_roll_may_move_as_far_as_the_keys_reach(keys, room):
+    roll = roll_of(*keys)
+    assert bach.room(roll) == room
+    for semitones in room:
+        there = bach.moved(roll, semitones)
+        assert there[0].nonzero().flatten().tolist() == [key + semitones for key in keys]
+        assert torch.equal(bach.moved(there, -semitones), roll)
+
+
+def test_silence_stays_where_it_is():
+    assert bach.room(torch.zeros(3, 88)) == (0, 0)
+    voices = torch.full((3, 4), RESTS)
+    low, high = bach.room(voices)
+    assert low <= 0 <= high and torch.equal(bach.moved(voices, 3), voices)
+
+
+def test_voices_move_together_within_their_ranges():
+    """The highest soprano may go down alone; pitches move by the semitones, and what is held is held."""
+    voices = torch.tensor([[VOICES[0].codes - 1, 10, 10, 3], [HELD, 12, HELD, RESTS], [20, HELD, 9, 5]])
+    assert bach.room(voices) == (-1, 0)
+    there = bach.moved(voices, -1)
+    before, after = pitches_of(voices), pitches_of(there)
+    assert torch.equal(after, torch.where(before > 0, before - 1, 0))
+    assert torch.equal(there == HELD, voices == HELD) and torch.equal(there == RESTS, voices == RESTS)
+
+
+def test_each_batch_moves_its_pieces_anew_and_a_seed_fixes_how():
+    pieces = [roll_of(40, 44 + i).repeat(2 + i, 1) for i in range(6)]
+    corpus = bach.Transposed(pieces, 3, seed=1)
+    ours, again, still = (iter(c) for c in (corpus, bach.Transposed(pieces, 3, seed=1), Sequences(pieces, 3, seed=1)))
+    seen = set()
+    for _ in range(60):
+        (x, lengths), (same, _), (plain, real) = next(ours), next(again), next(still)
+        assert torch.equal(x, same) and torch.equal(lengths, real)
+        for b, length in enumerate(lengths.tolist()):
+            semitones = int(x[0, b].nonzero()[0]) - int(plain[0, b].nonzero()[0])
+            seen.add(semitones)
+            assert torch.equal(x[:, b], bach.moved(plain[:, b], semitones))
+            assert not x[length:, b].any()
+    assert seen == set(range(-5, 7))
+
+
+def test_bounds_are_means_over_all_frames_of_all_pieces():
+    torch.manual_seed(0)
+    model = VRNN(VRNNCell(88, 6, 3, embedding_size=4, emission="bernoulli")).double().eval()
+    pieces = [(torch.rand(t, 88) < 0.1).double() for t in (3, 9, 5)]
+    assert {len(piece) for piece in pieces} == {3, 5, 9}
+    total = 0.0
+    with torch.no_grad():
+        x, lengths = pad([pieces[0], pieces[2], pieces[1]])
+        total = -bounds.fivo(model, x, 8, torch.Generator().manual_seed(0), lengths=lengths).sum().item()
+    assert bach.bound_of("fivo", model, pieces, 8) == pytest.approx(total / 17, abs=1e-12)
+    single, many = (bach.bound_of("iwae", model, pieces * 40, K) for K in (1, 128))
+    assert many < single
+    figures = bach.figures_of(model, pieces)
+    assert list(figures["fivo"]) == [8, 32, 128, 1000] and list(figures["iwae"]) == [8, 32, 128]
+    assert figures["fivo"][8] == pytest.approx(total / 17, abs=1e-12)
+
+
+def test_losses_are_of_frames_not_of_voices(tmp_path, monkeypatch):
+    """By hand: all nats of all pieces over the number of frames."""
+    torch.manual_seed(0)
+    pieces = [torch.stack([torch.randint(voice.codes, (t,)) for voice in VOICES], 1) for t in (4, 7)]
+    model = bach.ROWS["voices-rnn"].model(0.0).eval()
+    with torch.no_grad():
+        per_frame = sum(model(piece[:, None]).reconstruction.sum().item() for piece in pieces) / 11
+    assert bach.figures_of(model, pieces)["loss"] == pytest.approx(per_frame)
+    monkeypatch.setattr(bach, "data_of", lambda coding, rolls: Parts(pieces, pieces, pieces))
+    monkeypatch.setattr(bach, "ROWS", {"a": bach.ROWS["voices-rnn"]._replace(updates=5)})
+    figures = bach.make(bach.Run("a", 0.0, 0), None, tmp_path)
+    kept = load_checkpoint(bach.weights_of(bach.Run("a", 0.0, 0), tmp_path))
+    assert figures["chosen"] == min(entry["loss"] for entry in figures["validation"])
+    assert figures["chosen"] == pytest.approx(bach.figures_of(kept, pieces)["loss"], rel=1e-3)
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Rows of few updates on few pieces, and a folder of their own."""
+    torch.manual_seed(0)
+    pieces = [(torch.rand(4 + i % 3, 88) < 0.05).float() for i in range(9)]
+    parts = Parts(pieces[:5], pieces[5:7], pieces[7:])
+    monkeypatch.setattr(bach, "data_of", lambda coding, rolls: parts)
+    first = bach.Row(bach.Bernoulli(), 4, 5, 1.0, latent=2)
+    monkeypatch.setattr(bach, "ROWS", {"a": first, "b": first._replace(objective="fivo", after="a", updates=4)})
+    monkeypatch.setattr(bach, "LADDER", (2, 3))
+    return tmp_path, parts
+
+
+def test_a_run_goes_on_from_the_one_that_it_is_after(small, monkeypatch):
+    """From its weights as they were chosen, made again if they are not there, at the same dropout and seed."""
+    folder, parts = small
+    asked, real = [], bach.train
+
+    def told(model, corpus, **options):
+        asked.append((model, {name: tensor.clone() for name, tensor in model.state_dict().items()}, options))
+        return real(model, corpus, **options)
+
+    monkeypatch.setattr(bach, "train", told)
+    figures = bach.make(bach.Run("b", 0.1, 1), None, folder)
+    (_, _, first), (model, began, second) = asked
+    assert [options.get("objective", "elbo") for options in (first, second)] == ["elbo", "fivo"]
+    assert second["keep"] == [1, 2, 3, 4] and second["particles"] == 8 and model.cell.dropout == 0.1
+    before = load_checkpoint(folder / "runs" / "a-dropout-0.1-seed-1.safetensors").state_dict()
+    assert all(torch.equal(began[name], tensor) for name, tensor in before.items())
+    kept = load_checkpoint(bach.weights_of(bach.Run("b", 0.1, 1), folder))
+    assert figures["chosen"] == pytest.approx(bach.bound_of("fivo", kept, parts.validation, 3), abs=0.01)
+    assert [entry["update"] for entry in figures["validation"]] == [0, 1, 2, 3, 4]
+    assert [path.name for path in folder.iterdir()] == ["runs"]
+
+
+def test_a_row_keeps_its_best_and_tests_nothing_else(small):
+    folder, parts = small
+    runs = bach.tuning(["a"])
+    assert [run.dropout for run in runs] == [0.0, 0.1, 0.2] and {run.seed for run in runs} == {0}
+    results = {}
+    torch.manual_seed(0)
+    for run, chosen in zip(runs, (3.0, 2.0, 2.5), strict=True):
+        save_checkpoint(bach.weights_of(run, folder), bach.ROWS["a"].model(run.dropout))
+        results[run.name] = bach.complete(run, {"chosen": chosen}, None, folder, dict(results))
+    assert [("test" in figures) for figures in results.values()] == [True, True, False]
+    assert bach.best("a", results) == runs[1]
+    kept, own = (load_checkpoint(path) for path in (folder / "a.safetensors", bach.weights_of(runs[1], folder)))
+    assert kept.cell.dropout == own.cell.dropout == 0.1
+    assert results[runs[1].name]["test"] == bach.figures_of(own, parts.test)
+    assert bach.further(["a"], results) == [bach.Run("a", 0.1, seed) for seed in (1, 2)]
+    assert bach.further(["a"], {runs[0].name: {}}) == []
+    later = bach.Run("a", 0.1, 1)
+    save_checkpoint(bach.weights_of(later, folder), bach.ROWS["a"].model(0.1))
+    assert "test" in bach.complete(later, {"chosen": 9.0}, None, folder, results)
+    assert load_checkpoint(folder / "a.safetensors").state_dict().keys() == kept.state_dict().keys()
+
+
+def test_the_command_makes_what_is_missing_and_lists_it(small, monkeypatch, capsys, tmp_path):
+    assert small[1].train
+    results = tmp_path / "mine.json"
+
+    def command(*arguments):
+        monkeypatch.setattr("sys.argv", ["bach.py", "--results", str(results), "-j", "1", *arguments])
+        bach.main()
+        return capsys.readouterr().out.splitlines()
+
+    assert command() == []  # rolls without a file
+    assert len(command("--list")) == 7
+    monkeypatch.setattr(bach, "DROPOUTS", (0.1,))
+    done = command("--rolls", str(tmp_path / "some.json"))
+    assert done == [f"{row}-dropout-0.1-seed-{seed} is done" for row in "ab" for seed in range(3)]
+    assert set(json.loads(results.read_text())) == {line.removesuffix(" is done") for line in done}
+    assert all("test" in figures for figures in json.loads(results.read_text()).values())
+    assert sorted(path.name for path in (tmp_path / "mine").glob("*.safetensors")) == ["a.safetensors", "b.safetensors"]
+    assert command("--rolls", "x") == []
+    (last,) = command("--list")
+    assert last.startswith("0 runs are missing, 0 minutes of one core to train; and 0 ")
