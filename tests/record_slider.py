@@ -19,7 +19,8 @@ COLORS = 32  # of the picture; text and controls are mostly grey
 FRAME = 80  # milliseconds between frames that are kept
 LAST = 1500  # milliseconds for which the last picture stays
 #: As many lines of a text as a reader takes in; a page that grows would not fit into one picture.
-LINES = ".live-text pre { box-sizing: content-box; min-height: 0 !important; height: 18.9em; overflow: clip }"
+LINES = """.live-text pre { box-sizing: content-box; min-height: 0 !important; height: 18.9em; overflow: clip;
+    padding-bottom: 0 !important }"""
 #: A page does not show the mouse: this draws one that follows it.
 MOUSE = """() => {
     const arrow = document.createElement("div");
