@@ -19,7 +19,8 @@ COLORS = 32  # of the picture; text and controls are mostly grey
 FRAME = 80  # milliseconds between frames that are kept
 LAST = 1500  # milliseconds for which the last picture stays
 #: As many lines of a text as a reader takes in; a page that grows would not fit into one picture.
-LINES = ".live-text pre { box-sizing: content-box; min-height: 0 !important; height: 18.9em; overflow: clip }"
+LINES = """.live-text pre { box-sizing: content-box; min-height: 0 !important; height: 18.9em; overflow: clip;
+    padding-bottom: 0 !important }"""
 #: A page does not show the mouse: this draws one that follows it.
 MOUSE = """() => {
     const arrow = document.createElement("div");
@@ -79,7 +80,7 @@ def perform(notebook: Notebook) -> None:
         page.mouse.up()
         page.wait_for_timeout(1500)
         handle = end
-    notebook.panel.locator(".live-text small").get_by_text("characters in").wait_for()
+    notebook.panel.locator(".live-text .now").get_by_text("characters in").wait_for()
 
 
 def save(shots: list[tuple[float, bytes]], box: dict, path: Path) -> None:
@@ -102,11 +103,14 @@ def save(shots: list[tuple[float, bytes]], box: dict, path: Path) -> None:
 def main() -> None:
     with desk() as (page, _, address):
         notebook = Notebook(page, address, "notebooks/05_generation.ipynb")
-        notebook.run_all(seconds=900)
+        cell = notebook.cell("widgets.generation(")
+        cell.locator(".cm-content").click()
+        notebook.menu("Run", "Run All Above Selected Cell")
+        notebook.run(cell)
         widget = notebook.panel.locator(".jp-OutputArea-output", has=page.locator(".live-text"))
         room = page.viewport_size["width"] - widget.bounding_box()["width"]
         page.set_viewport_size({"width": round(room + WIDTH), "height": 900})
-        notebook.panel.locator(".live-text small").click()  # lest the first click in the cell scroll the page
+        notebook.panel.locator(".live-text .now").click()  # lest the first click in the cell scroll the page
         widget.scroll_into_view_if_needed()
         page.evaluate(MOUSE)
         page.add_style_tag(content=LINES)
@@ -115,8 +119,9 @@ def main() -> None:
         screencast = Screencast(page)
         perform(notebook)
         screencast.stop()
-        assert widget.bounding_box() == box, "the page scrolled while it was recorded"
-    save(screencast.shots, box, ROOT / "figures" / "slider.gif")
+        end = widget.bounding_box()  # higher by the counts below the texts
+        assert (end["x"], end["y"], end["width"]) == (box["x"], box["y"], box["width"]), "the page scrolled meanwhile"
+    save(screencast.shots, end, ROOT / "figures" / "slider.gif")
 
 
 if __name__ == "__main__":
