@@ -21,10 +21,10 @@ from .emissions import Categorical, Chained
 from .evaluation import evaluate
 from .files import BEST, write_atomically
 from .generation import generate
+from .models import SequenceModel
 from .schedules import Cosine, Ramp
 from .text import Corpus, corpus_from_file, corpus_from_text, decode, visible
 from .training import checked_seed, train
-from .vae import VAE
 from .vrnn import VRNN
 
 
@@ -199,10 +199,11 @@ def _as_options(advice: str) -> str:
     )
 
 
-def _text_model(options) -> tuple[VRNN | CharRNN, str]:
+def _text_model(options) -> tuple[SequenceModel, str]:
     """The model of the checkpoint, and its vocabulary."""
-    model = load_checkpoint(options.checkpoint)
-    if isinstance(model, VAE) or (vocabulary := model.emission_type.vocabulary) is None:
+    model: Any = load_checkpoint(options.checkpoint)
+    vocabulary = model.emission_type.vocabulary
+    if vocabulary is None:
         found = f"{options.checkpoint} holds a {type(model).__name__}"
         raise ValueError(f"{found} of vectors, or of codes without a vocabulary, not of characters.")
     return model, vocabulary

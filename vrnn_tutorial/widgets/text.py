@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +14,6 @@ from ..generation import sample
 from ..models import SequenceModel
 from ..text import decode, encode, respell
 from ..text_statistics import entropy, share_known, words
-from ..vae import VAE
 from ..vrnn import VRNN
 from .controls import choice, slider, text_box
 from .live_text import LiveText, Written
@@ -98,9 +98,9 @@ def text_of(
     if checkpoint == OWN and not path.strip():
         raise ValueError("Write the path of your checkpoint into its box, then press Enter.")
     chosen = path.strip() if checkpoint == OWN else checkpoint
-    model = load_checkpoint(chosen) if isinstance(chosen, Path | str) else chosen
-    if isinstance(model, VAE):
-        raise ValueError(f"{chosen} holds a VAE, which writes no text: choose a VRNN or a CharRNN.")
+    model: Any = load_checkpoint(chosen) if isinstance(chosen, Path | str) else chosen
+    if not hasattr(model, "zero_state"):
+        raise ValueError(f"{chosen} holds a {type(model).__name__}, which writes no text: choose a VRNN or a CharRNN.")
     return write(model, fitted(prime, model), temperature, prior_temperature, length, seed, known=known)
 
 
