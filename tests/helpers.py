@@ -5,9 +5,11 @@ import importlib
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from chapters import ROOT
 
+from vrnn_tutorial import __main__ as command_line
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
 from vrnn_tutorial.vrnn import VRNN
@@ -74,6 +76,23 @@ def experiment(name: str):
     if folder not in sys.path:
         sys.path.append(folder)
     return importlib.import_module(name)
+
+
+def trained_by(runs: list) -> dict[str, dict]:
+    """What an experiment's runs, calls of the command line, would train: model and options of each, by its name."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "set_num_threads", lambda _: None)
+        for run in runs:
+            patch.setattr(command_line, "train", lambda model, corpus, name=run.name, **options: found.update(
+                {name: {"model": model, "corpus": corpus, **options}}) or iter([]))  # fmt: skip
+            assert command_line.main(["train", *run.arguments]) == 0
+    return found
+
+
+def count(model) -> int:
+    """The number of parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 class Malicious:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers import experiment
+from helpers import count, experiment
 
 from vrnn_tutorial import VRNN, CharRNN, VRNNCell, bounds, load_checkpoint
 from vrnn_tutorial.batches import Sequences
@@ -16,12 +16,8 @@ from vrnn_tutorial.lengths import pad
 bach = experiment("bach")
 
 
-def parameters(model) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def test_every_model_is_as_large_as_forty_thousand_parameters_allow():
-    counts = {name: parameters(row.model(0.0)) for name, row in bach.ROWS.items()}
+    counts = {name: count(row.model(0.0)) for name, row in bach.ROWS.items()}
     assert all(39_000 < count <= 40_000 for count in counts.values()), counts
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import experiment
+from helpers import count, experiment, trained_by
 
 from vrnn_tutorial import VRNN, VRNNCell, load_checkpoint
-from vrnn_tutorial import __main__ as command_line
 from vrnn_tutorial.char_rnn import CharRNN
 from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.evaluation import evaluate
@@ -22,19 +21,7 @@ record = experiment("results").record
 
 @pytest.fixture(scope="module")
 def trained() -> dict[str, dict]:
-    """What each run would train: its model and its options, by its name."""
-    found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command_line.torch, "set_num_threads", lambda _: None)
-        for run in latent.runs():
-            patch.setattr(command_line, "train", lambda model, corpus, name=run.name, **options: found.update(
-                {name: {"model": model, "corpus": corpus, **options}}) or iter([]))  # fmt: skip
-            assert command_line.main(["train", *run.arguments]) == 0
-    return found
-
-
-def parameters(model) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    return trained_by(latent.runs())
 
 
 def told(options: dict) -> dict:
@@ -58,7 +45,7 @@ def test_controls_have_the_width_or_the_number_of_parameters(trained):
         assert type(model) is CharRNN
         assert model.configuration["emission"] == ("chained" if kind == "chained" else "categorical")
         if kind == "count":
-            assert abs(parameters(model) / parameters(vrnn["model"]) - 1) < 0.01
+            assert abs(count(model) / count(vrnn["model"]) - 1) < 0.01
         else:
             assert model.hidden_size == vrnn["model"].cell.hidden_size
         same = ("updates", "seed", "clip", "weight_decay", "evaluate_every")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import char_rnn, experiment, vrnn
+from helpers import char_rnn, count, experiment, trained_by, vrnn
 
 from vrnn_tutorial import VRNN, load_checkpoint
 from vrnn_tutorial import __main__ as command_line
@@ -20,26 +20,14 @@ text = experiment("text")
 
 @pytest.fixture(scope="module")
 def trained() -> dict[str, dict]:
-    """What each run would train: its model and its options, by its name."""
-    found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command_line.torch, "set_num_threads", lambda _: None)
-        for run in text.runs():
-            patch.setattr(command_line, "train", lambda model, corpus, name=run.name, **options: found.update(
-                {name: {"model": model, "corpus": corpus, **options}}) or iter([]))  # fmt: skip
-            assert command_line.main(["train", *run.arguments]) == 0
-    return found
-
-
-def parameters(model) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    return trained_by(text.runs())
 
 
 def test_what_is_compared_has_as_many_parameters(trained):
-    large = [parameters(trained[name]["model"]) for name in text.LARGE]
+    large = [count(trained[name]["model"]) for name in text.LARGE]
     assert max(large) <= 3_000_000 and max(large) < 1.01 * min(large)
-    assert 0.98 * 95_104 < parameters(trained["small"]["model"]) <= 95_104
-    tenth = [parameters(options["model"]) for name, options in trained.items() if name.startswith("deeper")]
+    assert 0.98 * 95_104 < count(trained["small"]["model"]) <= 95_104
+    tenth = [count(options["model"]) for name, options in trained.items() if name.startswith("deeper")]
     assert len(tenth) == 12 and max(tenth) < 1.01 * min(tenth)
 
 
@@ -133,7 +121,7 @@ def test_a_model_is_measured_on_the_parts_that_are_named(tmp_path, fox, monkeypa
     model = CharRNN(len(own.vocabulary), 8, emission=command_line.Categorical(1, own.vocabulary)).eval()
     save_checkpoint(tmp_path / "model.safetensors", model)
     figures = text.measured(tmp_path / "model.safetensors", True)
-    assert figures["parameters"] == parameters(model)
+    assert figures["parameters"] == count(model)
     for part in ("validation", "test", "last_tenth"):
         assert figures["evaluation"][part]["loss"] == pytest.approx(evaluate(model, getattr(own, part)).loss)
     assert figures["blocks"] == pytest.approx(text.in_blocks(model, own.last_tenth))
