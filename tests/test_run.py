@@ -424,6 +424,7 @@ def test_a_run_from_before_word_dropout_goes_on(tmp_path, quiet_disk):
     for part in ("old", "new"):
         run(vector_model(), vectors(), 4, out=tmp_path / part, resume=True)
     assert learned(tmp_path / "old") == learned(tmp_path / "new")
+    told = {key: value for key, value in history(tmp_path / "old").items() if key != "word_dropout"}
     (tmp_path / "old" / "history.json").write_text(json.dumps(told))
     with pytest.raises(ValueError, match="word_dropout 0.0 there, 0.5 here"):
         train(text_model(), vectors(), out=tmp_path / "old", resume=True, word_dropout=0.5)
@@ -610,7 +611,7 @@ def test_a_pruned_run_says_why_it_cannot_go_on(resume, tmp_path, quiet_disk):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("content", [None, "", "{"], ids=["missing", "empty", "cut short"])
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "null", "{}"], ids=str)
 def test_a_run_whose_history_is_lost_does_not_go_on(content, tmp_path, quiet_disk):
     run(vector_model(), vectors(), 2, out=tmp_path)
     path = tmp_path / "history.json"
@@ -618,6 +619,46 @@ def test_a_run_whose_history_is_lost_does_not_go_on(content, tmp_path, quiet_dis
     with pytest.raises(ValueError) as error:
         train(vector_model(), vectors(), updates=4, out=tmp_path, resume=True)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"kl": None}, "'kl' is missing"),
+        ({"reconstruction": 3}, "has no len"),
+        ({"validation": [7]}, "not subscriptable"),
+        ({"kl": [0.5]}, "it ends before update 2, after which last.safetensors was saved"),
+    ],
+    ids=["missing", "a number", "another form", "behind"],
+)
+def test_a_history_of_another_form_or_that_is_behind_does_not_go_on(change, reason, tmp_path, quiet_disk):
+    run(vector_model(), vectors(), 2, out=tmp_path)
+    path = tmp_path / "history.json"
+    told = {key: value for key, value in (history(tmp_path) | change).items() if value is not None and key != "sha256"}
+    path.write_text(json.dumps(told))
+    for call in (
+        lambda: train(vector_model(), vectors(), updates=4, out=tmp_path, resume=True),
+        lambda: read_records(tmp_path),
+    ):
+        with pytest.raises(ValueError, match=f"{path} cannot be read .*{reason}.*; the run cannot go on."):
+            call()
+
+
+def test_a_history_that_was_damaged_anywhere_does_not_go_on(tmp_path, quiet_disk):
+    run(vector_model(), vectors(), 2, out=tmp_path)
+    path = tmp_path / "history.json"
+    whole = path.read_bytes()
+    seal = whole.index(b'"sha256"')
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        try:
+            read_records(tmp_path)
+        except ValueError as error:
+            assert f"{path} cannot be read" in str(error)
+        else:  # another name for the hash
+            assert position > seal
+    path.write_bytes(whole)
+    assert len(read_records(tmp_path)) == 2
 
 
 # A disk that is full

@@ -4,6 +4,7 @@ The folder holds `history.json`, `last.safetensors`, `best.safetensors` and the 
 """
 
 import hashlib
+import itertools
 import json
 import math
 import platform
@@ -20,15 +21,17 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .cell import VRNNCell
-from .checkpoint import classes_of, read_checkpoint, read_parts, save_checkpoint, uncompiled
+from .checkpoint import classes_of, read_checkpoint, read_parts, save_checkpoint, tensor_hash, uncompiled
 from .evaluation import Evaluation
-from .files import write_atomically
+from .files import sha256, write_atomically
 from .schedules import value_at
 
 #: What the history tells of each update.
 LOSSES = ("reconstruction", "kl", "gradient_norm")
 #: The schedules that shape the loss, whose values must have been the same in all updates of a run.
 LOSS_SCHEDULES = ("kl_weight", "free_bits")
+#: What stands between a history's text and its hash.
+SEAL = ',\n"sha256": "'
 
 
 class Record(NamedTuple):
@@ -148,7 +151,7 @@ class Run:
         """History first: a history that is ahead of `last` is cut back to it, one behind could not be mended."""
         if self.out is None or self.saved == self.update:
             return
-        write_atomically(self.out / "history.json", _to_json(self.history).encode())
+        write_atomically(self.out / "history.json", _sealed(_to_json(self.history)).encode())
         tensors = {f"state.{i}": tensor for i, tensor in enumerate(_leaves(self.state))}
         names = dict(zip(self.model.parameters(), (name for name, _ in self.model.named_parameters()), strict=True))
         for parameter, moments in self.optimizer.state.items():
@@ -251,23 +254,51 @@ def _holds_run(out: Path) -> bool:
 def _history(out: Path) -> dict:
     try:
         # Older runs call a ramp by its former name, and do not tell of all that is told today.
-        text = (out / "history.json").read_text().replace('"Linear(', '"Ramp(')
+        text = _unsealed((out / "history.json").read_text()).replace('"Linear(', '"Ramp(')
         history = json.loads(text, parse_constant=lambda _: None)  # they had bare NaN and Infinity, too
+        if not isinstance(history, dict):
+            raise ValueError("not what a run writes")
         rates = [{"from": 0, "learning_rate": history["learning_rate"]}]
         options = {"word_dropout": 0.0, "objective": "elbo", "particles": 1, "ema_decay": 0.0, "bfloat16": False}
         return {**options, "data": None, "learning_rates": rates, **history}
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{out / 'history.json'} cannot be read ({error}); the run cannot go on.") from error
+        raise _unreadable(out, error) from error
 
 
 def _read_history(out: Path, update: int) -> dict:
-    """history.json up to this update, of which the last checkpoint is: it may be ahead."""
+    """history.json up to this update, of which the last checkpoint is: it may be ahead, but not behind."""
     history = _history(out)
-    for name in LOSSES:
-        history[name] = history[name][:update]
-    history["validation"] = [entry for entry in history["validation"] if entry["update"] <= update]
-    history["learning_rates"] = [entry for entry in history["learning_rates"] if entry["from"] < update]
+    try:
+        for name in LOSSES:
+            if len(history[name]) < update:
+                raise ValueError(f"it ends before update {update}, after which last.safetensors was saved")
+            history[name] = history[name][:update]
+        history["validation"] = [entry for entry in history["validation"] if entry["update"] <= update]
+        history["learning_rates"] = [entry for entry in history["learning_rates"] if entry["from"] < update]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(out, error) from error
     return history
+
+
+def _unreadable(out: Path, error: Exception) -> ValueError:
+    reason = f"{error} is missing" if isinstance(error, KeyError) else error
+    return ValueError(f"{out / 'history.json'} cannot be read ({reason}); the run cannot go on.")
+
+
+def _sealed(text: str) -> str:
+    """A JSON object with the hash of all its text before as its last entry, by which damage is known."""
+    body = text.removesuffix("\n}\n")
+    return f'{body}{SEAL}{sha256(body.encode())}"\n}}\n'
+
+
+def _unsealed(text: str) -> str:
+    """That object without its seal, if it has one. Raises ValueError if it is not that of the text."""
+    body, seal, digest = text.rpartition(SEAL)
+    if not seal:
+        return text
+    if digest != f'{sha256(body.encode())}"\n}}\n':
+        raise ValueError("damaged: not what was saved")
+    return body + "\n}\n"
 
 
 def _number(value: float | None) -> float:
@@ -304,12 +335,9 @@ def _describe(value):
 
 def _data_hash(data) -> str | None:
     """Of all tensors that the data hold, or None if they hold none."""
-    digest, empty = hashlib.sha256(), True
-    for tensor in _tensors(data):
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        empty = False
-    return None if empty else digest.hexdigest()
+    tensors = _tensors(data)
+    first = next(tensors, None)
+    return None if first is None else tensor_hash(itertools.chain([first], tensors))
 
 
 def _tensors(data) -> Iterator[Tensor]:

@@ -19,7 +19,7 @@ from .checkpoint import Model, uncompiled
 from .evaluation import Evaluation, evaluate
 from .generation import generate
 from .lengths import as_batch, mean_over_steps, real_steps
-from .models import check_latent
+from .models import check_latent, check_sequences
 from .run import Record, Run
 from .schedules import Schedule, non_negative, value_at
 
@@ -122,8 +122,8 @@ def train(
         raise ValueError(f"{objective} takes neither a KL weight nor free bits.")
     if objective != "elbo":
         check_latent(model, objective)
-    if objective == "fivo" and not hasattr(model, "zero_state"):
-        raise ValueError(f"fivo filters sequences, which a {type(model).__name__} does not read.")
+    if objective == "fivo":
+        check_sequences(model, objective)
     reads = model.batch_axis == 0
     if (gives := getattr(corpus, "batch_first", reads)) != reads:
         raise ValueError(f"the corpus has batch_first={gives}, and the model batch_first={reads}: they must agree.")
