@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import exact
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.testing import assert_close
 
-from vrnn_tutorial.gaussian import DiagonalGaussian, standard_normal
+from vrnn_tutorial.gaussian import DiagonalGaussian, seeded, standard_normal
 
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 seeds = st.integers(0, 2**32 - 1)
@@ -118,3 +119,22 @@ def test_standard_normal_has_the_shape_asked_for_and_the_type_of_its_model(dtype
     noise = standard_normal((5, 2, 3), torch.zeros(1, dtype=dtype))
     assert (noise.shape, noise.dtype) == ((5, 2, 3), dtype)
     assert len(noise.unique()) == 30
+
+
+@pytest.mark.parametrize(
+    ("seed", "sentence"),
+    [
+        (0.5, "seed must be a whole number, not 0.5."),
+        (2**64, f"seed must be from {-(2**63)} to {2**64 - 1}, not {2**64}."),
+        (-(2**63) - 1, f"seed must be from {-(2**63)} to {2**64 - 1}, not {-(2**63) - 1}."),
+    ],
+)
+def test_a_seed_that_torch_does_not_take_is_refused(seed, sentence):
+    with pytest.raises(ValueError) as error:
+        seeded(seed)
+    assert str(error.value) == sentence
+
+
+def test_the_farthest_seeds_are_taken_and_differ():
+    drawn = [torch.rand(3, generator=seeded(seed)).tolist() for seed in (-(2**63), 2**64 - 1, 0, np.int64(1))]
+    assert len(set(map(tuple, drawn))) == 4

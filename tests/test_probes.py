@@ -200,6 +200,14 @@ def test_the_information_is_a_sum_over_the_codes_of_one_character(options):
 
 
 @pytest.mark.parametrize(
+    "probe", [mutual_information, lambda m, x, draws: trace(m, "abc", draws=draws)], ids=["mi", "trace"]
+)
+def test_fewer_than_one_draw_is_refused(probe):
+    with pytest.raises(ValueError, match="draws must be at least 1, not 0"):
+        probe(vrnn(), X, draws=0)
+
+
+@pytest.mark.parametrize(
     "probe",
     [lambda m, x: swap_z(m, x, "zeros"), active_units, live_entries, mutual_information, lambda m, x: trace(m, "abc")],
     ids=["swap", "active", "live", "information", "trace"],

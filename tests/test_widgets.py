@@ -504,6 +504,12 @@ def test_a_readers_own_checkpoint_can_stand_in_either_column(models, tmp_path):
     assert live.text == {"VRNN": expected, "CharRNN": expected}
 
 
+@pytest.mark.parametrize("title", ["seed", "prime", "temperature", "prior_temperature"])
+def test_a_column_that_has_another_controls_name_is_refused(title, models):
+    with pytest.raises(ValueError, match=f"a column cannot be called {title}: that is another control's name"):
+        widgets.generation({title: {"first": models[0]}})
+
+
 def test_a_column_begins_with_its_first_model_the_end_of_a_long_prime_and_the_words_it_was_given(models):
     vrnn, char_rnn = models
     prime = "o" * 30 + "n" * 100

@@ -23,11 +23,12 @@ from .corpora.shakespeare import shakespeare
 from .emissions import Categorical, Chained
 from .evaluation import evaluate
 from .files import BEST, write_atomically
+from .gaussian import checked_seed
 from .generation import generate
 from .models import SequenceModel
 from .schedules import Cosine, Ramp
 from .text import Corpus, corpus_from_file, corpus_from_text, decode, visible
-from .training import checked_seed, train
+from .training import train
 from .vrnn import VRNN
 
 

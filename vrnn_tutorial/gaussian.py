@@ -81,12 +81,23 @@ def standard_normal(shape, like: Tensor, generator: torch.Generator | None = Non
 
 
 def seeded(seed: int | None, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that starts from this seed, which may be NumPy's; None draws one."""
+    """A generator that starts from this seed; None draws one. Raises ValueError as `checked_seed`."""
     generator = torch.Generator(device)
     if seed is None:
         generator.seed()
         return generator
-    return generator.manual_seed(operator.index(seed))
+    return generator.manual_seed(checked_seed(seed))
+
+
+def checked_seed(seed) -> int:
+    """The seed in Python's own type, which may be NumPy's. Raises ValueError unless torch takes such a whole number."""
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise ValueError(f"seed must be a whole number, not {seed}.") from None
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"seed must be from {-(2**63)} to {2**64 - 1}, not {seed}.")
+    return number
 
 
 def check_noise(noise: Tensor, shape, like: Tensor) -> None:

@@ -30,9 +30,10 @@ class Trace(NamedTuple):
 def trace(model: VRNN, text: str, *, draws: int = 10, seed: int = 0) -> Trace:
     """Reads a text from a state of zeros, with `draws` of z side by side; the same seed gives the same draws.
 
-    Raises ValueError for an empty text, for characters outside the model's vocabulary, and for a model of more than one
-    in each step.
+    Raises ValueError for fewer than one draw, for an empty text, for characters outside the model's vocabulary, and for
+    a model of more than one in each step.
     """
+    _at_least_one(draws)
     model, generator = _reader(model, torch.device("cpu"), seed)
     codes = encode(text, model.emission_type.vocabulary or ASCII)
     out = model(codes[:, None].repeat(1, draws), generator=generator)
@@ -136,9 +137,10 @@ def mutual_information(model: VRNN, x: Tensor, *, draws: int = 100, seed: int = 
     the mixture's entropy, for which each of the V posteriors gives one z, so that the error falls with the number of
     steps averaged. If x_t is distributed as the model says, the ELBO's KL is on average this and KL(q(z|h) || p(z|h)).
 
-    x: codes (T, B), also for a model with batch_first, read from zeros, which gives the h. Raises ValueError for a
-    model that does not emit one code per time step.
+    x: codes (T, B), also for a model with batch_first, read from zeros, which gives the h. Raises ValueError for fewer
+    than one draw, and for a model that does not emit one code per time step.
     """
+    _at_least_one(draws)
     model, generator = _reader(model, x.device, seed)
     if not model.emission_type.takes_codes or model.emission_type.characters > 1:
         raise ValueError("the mutual information is a sum over the codes of one character per time step.")
@@ -161,6 +163,11 @@ def mutual_information(model: VRNN, x: Tensor, *, draws: int = 100, seed: int = 
         log_mixture = (log_q + p.log()[:, None]).logsumexp(-1)
         steps.append((p * (log_q.diagonal(dim1=1, dim2=2) - log_mixture)).sum(-1))
     return torch.stack(steps)
+
+
+def _at_least_one(draws: int) -> None:
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, not {draws}.")
 
 
 def _reader(model: VRNN, device: torch.device, seed: int) -> tuple[VRNN, torch.Generator]:

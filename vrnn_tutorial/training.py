@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from . import bounds
 from .checkpoint import Model, uncompiled
 from .evaluation import Evaluation, evaluate
+from .gaussian import checked_seed
 from .generation import generate
 from .lengths import as_batch, mean_over_steps, real_steps
 from .models import check_latent, check_sequences
@@ -150,20 +151,14 @@ def train(
     return _loop(model, run, settings, updates, validation, kept, device, progress)
 
 
-def checked_seed(seed) -> int:
-    """The seed in Python's own type. Raises ValueError unless it is a whole number that torch takes."""
-    return _whole("seed", seed, -(2**63), 2**64 - 1)
-
-
-def _whole(name: str, value, least: int, most: float = math.inf) -> int:
-    """The value in Python's own type. Raises ValueError unless it is a whole number within these bounds."""
+def _whole(name: str, value, least: int) -> int:
+    """The value in Python's own type. Raises ValueError unless it is a whole number, and no less than `least`."""
     try:
         number = operator.index(value)
     except TypeError:
         raise ValueError(f"{name} must be a whole number, not {value}.") from None
-    if not least <= number <= most:
-        allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise ValueError(f"{name} must be {allowed}, not {value}.")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}.")
     return number
 
 

@@ -28,7 +28,8 @@ class WrongAnswer(AssertionError):
 def check(name: str, answer: Callable) -> None:
     """Prints whether `answer` solves exercise `name`: "2.1" is the first of chapter 2. A stub or ... is no attempt.
 
-    Raises WrongAnswer for a wrong answer, and what the answer itself raises as if no check stood in between.
+    Raises WrongAnswer for a wrong answer, what the answer itself raises as if no check stood in between, and ValueError
+    for a name that no exercise has.
     """
     __tracebackhide__ = True  # IPython and pytest then leave this frame out
     result = None
@@ -43,8 +44,11 @@ def check(name: str, answer: Callable) -> None:
         assert result is not None, "the function gives back None: is its return missing?"
         return result
 
-    chapter, number = name.split(".")
-    checker = getattr(import_module(f".chapter_{chapter}", __name__), f"check_{chapter}_{number}")
+    chapter, _, number = str(name).partition(".")
+    try:
+        checker = getattr(import_module(f".chapter_{chapter}", __name__), f"check_{chapter}_{number}")
+    except (ModuleNotFoundError, AttributeError):
+        raise ValueError(f"there is no exercise {name!r}; they are called as in {'2.1'!r}.") from None
     verdict, raised = "not attempted", None
     try:
         verdict = f"right. {checker(attempt)}"

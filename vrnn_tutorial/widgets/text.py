@@ -121,7 +121,12 @@ def generation(
         prime, temperature: at first.
         length: characters of each text.
         known: the words of the training text, a set for speed.
+
+    Raises:
+        ValueError: for a title that another control has.
     """
+    if taken := {"temperature", "prior_temperature", "prime", "seed"} & set(checkpoints):
+        raise ValueError(f"a column cannot be called {min(taken)}: that is another control's name.")
 
     def column(title):
         def stream(prime, temperature, prior_temperature, seed, **chosen):
