@@ -136,5 +136,5 @@ def test_a_seed_that_torch_does_not_take_is_refused(seed, sentence):
 
 
 def test_the_farthest_seeds_are_taken_and_differ():
-    drawn = [torch.rand(3, generator=seeded(seed)).tolist() for seed in (-(2**63), 2**64 - 1, 0, np.int64(1))]
-    assert len(set(map(tuple, drawn))) == 4
+    drawn = [torch.rand(3, generator=seeded(seed)).tolist() for seed in (-(2**63), 2**64 - 1, np.int64(1))]
+    assert len(set(map(tuple, drawn))) == 3
