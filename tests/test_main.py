@@ -1,6 +1,7 @@
 """Tests of vrnn_tutorial/__main__.py: each command as it is typed, run in this process at tiny sizes."""
 
 import errno
+import io
 import json
 import os
 import pickle
@@ -358,6 +359,14 @@ def test_a_reader_of_the_output_who_leaves_is_no_error(command):
     assert (said, program.returncode) == (b"", 141)
 
 
+def test_what_the_outputs_encoding_does_not_have_is_a_question_mark(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(command_line.benchmark, "report", lambda: ["3 \u00b5s"])
+    assert run("benchmark") == 0
+    assert written.getvalue() == b"3 ?s\n"
+
+
 # Evaluation, generation, and the rest
 
 
@@ -566,7 +575,7 @@ def damage(kind: str, path: Path, victim: Path) -> str:
         path.unlink()
     return {
         "foreign": "not saved by this project",
-        "of another configuration": "weights and configuration do not belong together",
+        "of another configuration": "is damaged: it does not hold what was saved",
         "a VAE": "holds a VAE of vectors, or of codes without a vocabulary, not of characters",
         "a model of notes": "holds a VRNN of vectors, or of codes without a vocabulary, not of characters",
         "missing": "There is no checkpoint",

@@ -1,8 +1,11 @@
 """What the packaging files promise one another, and that `make` keeps its promises."""
 
+import contextlib
 import json
 import os
+import platform
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import setuptools
 import yaml
 from chapters import ROOT
 from packaging.requirements import Requirement
@@ -287,6 +291,19 @@ class Checkout:
 @pytest.fixture
 def checkout(tmp_path) -> Checkout:
     return Checkout(tmp_path)
+
+
+@pytest.mark.parametrize(("version", "refused"), [((3, 10, 13), True), ((3, 11, 0), False)])
+def test_an_older_python_is_refused_before_pip_blames_a_package(version, refused, monkeypatch):
+    asked = []
+    monkeypatch.setattr(setuptools, "setup", lambda: asked.append("set up"))
+    monkeypatch.setattr(sys, "version_info", version)
+    monkeypatch.setattr(platform, "python_version", lambda: ".".join(map(str, version)))
+    with pytest.raises(SystemExit) if refused else contextlib.nullcontext() as stop:
+        runpy.run_path(str(ROOT / "setup.py"))
+    assert asked == ([] if refused else ["set up"])
+    if refused:
+        assert str(stop.value) == "Python 3.11 or newer is needed, but this is 3.10.13."
 
 
 @needs_make

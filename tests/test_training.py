@@ -571,7 +571,7 @@ def test_a_corpus_with_its_axes_the_other_way_round_is_refused(batch_first):
     corpora = [RandomWindows(CODES, 3, 6), ContiguousStreams(CODES, 3, 6), Corpus("codes", CODES), Sequences(sequences)]
     others = [Sequences(sequences, batch_first=True)]
     for corpus in others if batch_first else corpora:
-        train(model, corpus)
+        train(model, corpus).close()
     told = f"the corpus has batch_first={not batch_first}, and the model batch_first={batch_first}: they must agree."
     for corpus in corpora if batch_first else others:
         with pytest.raises(ValueError) as error:
@@ -778,3 +778,11 @@ def test_trainings_in_several_threads_are_what_they_are_alone():
         model.register_forward_pre_hook(wait)
     with ThreadPoolExecutor(len(made)) as threads:
         assert list(threads.map(lambda training: losses(*training), made)) == alone
+
+
+def test_a_training_that_nobody_iterates_over_warns_that_nothing_was_trained():
+    model = vector_model()
+    before = weights(model)
+    with pytest.warns(UserWarning, match="nobody asked for one: nothing was trained"):
+        train(model, vectors(), updates=2)
+    assert weights(model) == before

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -40,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     Raises SystemExit, as argparse does, after --help (0) and for arguments that make no command (2).
     """
     options = parser().parse_args(arguments)
+    # What the output's encoding does not have becomes a question mark.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         with _terminable():
             options.run(options)

@@ -1,13 +1,14 @@
 """The training loop: a generator of records that can be watched, stopped and taken up again (chapter 4)."""
 
 import contextlib
+import inspect
 import math
 import operator
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -105,6 +106,7 @@ def train(
 
     Warns:
         `RuntimeWarning`: if the loss on validation is not finite.
+        `UserWarning`: if nobody iterates over the records, and so nothing is trained.
     """
     updates, evaluate_every = _whole("updates", updates, 1), _whole("evaluate_every", evaluate_every, 1)
     particles, kept = _whole("particles", particles, 1), {_whole("keep", update, 0) for update in keep}
@@ -148,7 +150,26 @@ def train(
     run = Run(uncompiled(model).to(device), settings, None if out is None else Path(out), resume)
     if validation is None:
         validation = getattr(corpus, "validation", None)
-    return _loop(model, run, settings, updates, validation, kept, device, progress)
+    return _Records(_loop(model, run, settings, updates, validation, kept, device, progress))
+
+
+class _Records(Iterator[Record]):
+    """The loop, which warns if it is thrown away before it began: whoever does not iterate trains nothing."""
+
+    def __init__(self, loop: Generator[Record, None, None]):
+        self.loop = loop
+
+    def __next__(self) -> Record:
+        return next(self.loop)
+
+    def close(self) -> None:
+        """Leaves the loop; what was learned is kept."""
+        self.loop.close()
+
+    def __del__(self):
+        if inspect.getgeneratorstate(self.loop) == inspect.GEN_CREATED:
+            told = "train gives records, one for each update, and nobody asked for one: nothing was trained."
+            warnings.warn(told, stacklevel=2)
 
 
 def _whole(name: str, value, least: int) -> int:
@@ -274,7 +295,7 @@ def _examine(run: Run, validation, keep: set[int], seed: int) -> tuple[Evaluatio
             f"KL {evaluation.kl}), and these weights cannot be the best; look for such values in the validation data, "
             "or train at a lower learning rate.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return evaluation, text
 
