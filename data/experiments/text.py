@@ -10,7 +10,7 @@ its figures. They are those of the weights in half precision, which stay, as NAM
 them.
 
 Every run has contiguous streams of 64 x 150 of the text's own characters, a learning rate that falls to zero along a
-cosine, a weight decay of 0.01, and the average of its weights is what counts. What differs:
+cosine, and a weight decay of 0.01. What differs:
 
     charrnn, vrnn    two layers of LSTM, 2.7 million parameters, with locked dropout and dropped recurrent weights
     deeper-...       the same recipe for a tenth of them, 248,000: VRNN and CharRNN of one layer and of two
@@ -48,7 +48,7 @@ FOLDER = Path("data/checkpoints/text")
 RESULTS = Path("data/experiments/text.json")
 COMMON = (
     "--threads 1 --resume --vocabulary own --batching streams --length 150 --cosine --weight-decay 0.01 "
-    "--ema-decay 0.999 --evaluate-every 125"
+    "--evaluate-every 125"
 )
 LOCKED = "--rnn lstm --locked-dropout"
 LONG = f"{LOCKED} --layers 2 --embedding 128 --dropout 0.4 --weight-dropout 0.3 --learning-rate 0.003"
