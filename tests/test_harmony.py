@@ -9,9 +9,10 @@ import torch
 from helpers import char_rnn, exact, vrnn
 from torch.testing import assert_close
 
+from vrnn_tutorial.corpora.chorales import HELD, RESTS, VOICES
 from vrnn_tutorial.emissions import Chained
 from vrnn_tutorial.emissions.codes import OPEN
-from vrnn_tutorial.harmony import harmonise, harmonise_many, only
+from vrnn_tutorial.harmony import harmonise, harmonise_many, melody, only, sketch
 
 V = 3
 NODES, WEIGHTS = (torch.tensor(part) for part in np.polynomial.hermite_e.hermegauss(12))
@@ -166,6 +167,67 @@ def test_of_voices_only_those_named_are_kept():
     voices = torch.tensor([[1, 2, 3], [4, 5, 6]])
     assert only(voices, 0).tolist() == [[1, OPEN, OPEN], [4, OPEN, OPEN]]
     assert only(voices, 0, 2).tolist() == [[1, OPEN, 3], [4, OPEN, 6]] and voices[0, 1] == 2
+
+
+def notes(given):
+    """Of a soprano its pitches, "-" where one is held; the other voices are open."""
+    assert (given[:, 1:] == OPEN).all()
+    names = {HELD: "-", RESTS: 0}
+    return [names[code] if code in names else code - 2 + VOICES[0].lowest for code in given[:, 0].tolist()]
+
+
+def test_a_melody_is_written_with_the_names_of_notes():
+    assert notes(melody("G4 A4 - - Bb4\n r G4 G4")) == [67, 69, "-", "-", 70, 0, 67, 67]
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ("", "the soprano has no frames"),
+        (" ", "the soprano has no frames"),
+        ("G4 C9", "the soprano has the note 120 in frame 1; its notes go from 57 to 81, and 0 is a rest"),
+        ("G4 H4", "'H4' is no note; one is a letter from A to G, perhaps # or b, and an octave, as in F#4"),
+        ("- G4", "the soprano holds a note in frame 0 that does not sound in the frame before"),
+        ("G4 r -", "the soprano holds a note in frame 2 that does not sound in the frame before"),
+    ],
+)
+def test_a_melody_that_cannot_be_sung_is_refused_in_one_sentence(written, sentence):
+    with pytest.raises(ValueError) as error:
+        melody(written)
+    assert str(error.value) == sentence
+
+
+def on_key(pitch):
+    """The height at which the middle of a white key lies on a sheet."""
+    keys = [p for p in range(57, 82) if p % 12 in (0, 2, 4, 5, 7, 9, 11)]
+    return 1 - (keys.index(pitch) + 0.5) / len(keys)
+
+
+@pytest.mark.parametrize(
+    ("strokes", "heard"),
+    [
+        ([[[0, 1], [1, 1]]], [57, "-", "-", "-"]),
+        ([[[1, 0], [0, 0]]], [81, "-", "-", "-"]),  # drawn backwards
+        ([[[0, on_key(60)], [0.5, on_key(60)], [0.5, on_key(64)], [1, on_key(64)]]], [60, "-", 64, "-"]),
+        ([[[0.125, on_key(60)], [0.875, on_key(65)]]], [60, 62, 64, 65]),  # a slope
+        ([[[0, on_key(67)], [0.5, on_key(67)]], [[0.5, on_key(67)], [1, on_key(67)]]], [67, "-", 67, "-"]),
+        ([[[0, on_key(67)], [1, on_key(67)]], [[0.5, on_key(72)], [0.7, on_key(72)]]], [67, "-", 72, 67]),
+        ([[[0.3, on_key(71)]]], [71]),  # a dot
+        ([[[0.3, on_key(71)]], [[1.0, on_key(69)]]], [71, "-", 69]),
+        ([[[0.3, on_key(71)], [0.31, 0.9]], [[0.6, on_key(69)], [0.9, on_key(69)]]], [71, 69, "-"]),  # hardly a line
+    ],
+)
+def test_a_drawn_line_is_a_melody(strokes, heard):
+    assert notes(sketch(strokes, 4)) == heard
+
+
+def test_an_empty_sheet_is_no_melody():
+    with pytest.raises(ValueError, match="^there is no melody on the sheet$"):
+        sketch([])
+
+
+def test_a_sheet_is_sixteen_quarters_wide():
+    assert len(sketch([[[0, 0.5], [1, 0.5]]])) == 16
 
 
 @pytest.mark.parametrize(

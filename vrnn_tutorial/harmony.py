@@ -1,6 +1,8 @@
 """Voices that are drawn to voices that are given: a particle filter over a model of several voices (chapter 8)."""
 
 import copy
+import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,10 +11,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .bounds import ParticleFilter
+from .corpora.chorales import SEMITONES, VOICES
 from .emissions.codes import OPEN
 from .gaussian import seeded
 from .inputs import as_tensor
 from .models import SequenceModel
+from .music import pitch_of
 
 
 class Harmony(NamedTuple):
@@ -27,6 +31,53 @@ def only(voices: Tensor, *kept: int) -> Tensor:
     """Codes (T, k) of which these columns are given, and the others left to `harmonise`."""
     given = torch.full_like(voices, OPEN)
     given[:, list(kept)] = voices[:, list(kept)]
+    return given
+
+
+def melody(written: str) -> Tensor:
+    """A soprano for `harmonise`, (T, 4), of notes by their names, one for each quarter, between white space.
+
+    "-" holds the note before, "r" is a rest: "G4 A4 - B4 r". Raises ValueError for other names, as `pitch_of`, and as
+    `Voice.encode`: for no note, one out of the soprano's range, and one held that was not begun.
+    """
+    pitches: list[int] = []
+    for name in (names := written.split()):
+        held = pitches[-1] if pitches else 0
+        pitches.append(held if name == "-" else 0 if name == "r" else pitch_of(name))
+    return _soprano(pitches, [name == "-" for name in names])
+
+
+def sketch(strokes: Sequence[Sequence[Sequence[float]]], steps: int = 16) -> Tensor:
+    """A soprano for `harmonise`, (T, 4), out of lines drawn on a sheet that is so many quarters wide.
+
+    From the bottom of the sheet to its top there are the white keys of the soprano's range. Where a line passes the
+    middle of a quarter it gives the note, the later line if there are two; one that passes none gives the quarter in
+    which it begins. A note is held as long as its line stays on its key, and where nothing is drawn; another line
+    strikes anew. What lies before and behind all lines is left out.
+
+    strokes: points [x, y] of the unit square, y downwards, as a `widgets.Canvas` has them. Raises ValueError for none.
+    """
+    keys = [p for p in range(VOICES[0].lowest, VOICES[0].highest + 1) if p % 12 in SEMITONES.values()]
+    drawn: dict[int, tuple[int, int]] = {}  # of a quarter the line and the note
+    for line, points in enumerate(strokes):
+        heights = {}
+        for (x, y), (to_x, to_y) in itertools.pairwise(points):
+            begin, end = x * steps - 0.5, to_x * steps - 0.5
+            if begin != end:
+                for t in range(math.ceil(min(begin, end)), math.floor(max(begin, end)) + 1):
+                    heights[t] = y + (t - begin) / (end - begin) * (to_y - y)
+        heights = heights or {min(int(points[0][0] * steps), steps - 1): points[0][1]}
+        for t, y in heights.items():
+            drawn[t] = line, keys[min(int((1 - y) * len(keys)), len(keys) - 1)]
+    if not drawn:
+        raise ValueError("there is no melody on the sheet")
+    notes = [drawn[max(s for s in drawn if s <= t)] for t in range(min(drawn), max(drawn) + 1)]
+    return _soprano([pitch for _, pitch in notes], [False, *(a == b for a, b in itertools.pairwise(notes))])
+
+
+def _soprano(pitches: list[int], held: list[bool]) -> Tensor:
+    given = torch.full((len(pitches), len(VOICES)), OPEN)
+    given[:, 0] = VOICES[0].encode(torch.tensor(pitches, dtype=torch.int64), torch.tensor(held, dtype=torch.bool))
     return given
 
 
