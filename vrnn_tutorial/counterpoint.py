@@ -117,7 +117,7 @@ def statistics(pieces: Sequence[Tensor], reference: Reference) -> Statistics:
     return Statistics(
         1 - share_known(chords(joined), reference.chords),
         outside / len(notes) if notes else math.nan,
-        float(crossings(joined).float().mean()),
+        float(crossings(joined).double().mean()),
         in_parallel(FIFTH),
         in_parallel(OCTAVE),
         tuple(lengths),
