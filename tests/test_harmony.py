@@ -13,6 +13,7 @@ from vrnn_tutorial.corpora.chorales import HELD, RESTS, VOICES
 from vrnn_tutorial.emissions import Chained
 from vrnn_tutorial.emissions.codes import OPEN
 from vrnn_tutorial.harmony import harmonise, harmonise_many, melody, only, sketch
+from vrnn_tutorial.vae import VAE
 
 V = 3
 NODES, WEIGHTS = (torch.tensor(part) for part in np.polynomial.hermite_e.hermegauss(12))
@@ -248,7 +249,9 @@ def test_what_cannot_be_harmonised_is_refused_in_one_sentence(given, sentence):
     assert str(error.value) == sentence
 
 
-def test_no_piece_no_particle_and_a_model_of_one_voice_or_of_numbers_are_refused():
+def test_no_piece_no_particle_and_a_model_of_one_voice_of_numbers_or_of_no_sequences_are_refused():
+    with pytest.raises(ValueError, match="^harmonise is of sequences, and the x of a VAE follow on nothing.$"):
+        harmonise(VAE(5, 4, 2), torch.zeros(3, 2).long())
     with pytest.raises(ValueError, match="^particles must be at least 1, not 0.$"):
         harmonise(two_voices(), torch.zeros(3, 2).long(), 0)
     with pytest.raises(ValueError, match="^there is no piece to harmonise.$"):

@@ -15,7 +15,7 @@ from .corpora.chorales import SEMITONES, VOICES
 from .emissions.codes import OPEN
 from .gaussian import seeded
 from .inputs import as_tensor
-from .models import SequenceModel
+from .models import SequenceModel, check_sequences
 from .music import pitch_of
 
 
@@ -158,6 +158,7 @@ def harmonise_many(
 
 
 def _check(model: SequenceModel, given: Tensor) -> None:
+    check_sequences(model, "harmonise")
     k = model.emission_type.characters
     if k < 2:
         raise ValueError("harmonise takes a model of several voices, each of them a code; this one's x is another.")
