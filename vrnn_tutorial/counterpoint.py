@@ -34,14 +34,14 @@ def chords(pitches: Tensor) -> list[frozenset[int]]:
 
 
 def crossings(pitches: Tensor) -> Tensor:
-    """(T,), bool: whether a voice sounds higher than one that stands above it. Rests cross nothing."""
+    """(T,), `bool`: whether a voice sounds higher than one that stands above it. Rests cross nothing."""
     n = pitches.shape[1]
     crossed = [_both(pitches, i, j) & (pitches[:, i] < pitches[:, j]) for i, j in itertools.combinations(range(n), 2)]
     return torch.stack(crossed).any(0)
 
 
 def changes(pitches: Tensor) -> Tensor:
-    """(T - 1,), bool: whether any voice has another note, or none, than in the frame before: the chord changes."""
+    """(T - 1,), `bool`: whether any voice has another note, or none, than in the frame before: the chord changes."""
     return (pitches[1:] != pitches[:-1]).any(1)
 
 
@@ -64,7 +64,7 @@ def parallels(pitches: Tensor, interval: int) -> Tensor:
 
 
 def _both(pitches: Tensor, i: int, j: int) -> Tensor:
-    """(T,), bool: whether neither voice rests."""
+    """(T,), `bool`: whether neither voice rests."""
     return (pitches[:, i] > 0) & (pitches[:, j] > 0)
 
 
