@@ -40,7 +40,8 @@ function render({ model, el }) {
     const head = element(stage, "div", "roll-head", { position: "absolute", width: "2px", background: "#222222" });
     const row = element(el, "div", "", { display: "flex", gap: "1em", alignItems: "center" });
     const button = element(row, "button", "jupyter-button widget-button");
-    const link = element(row, "a");
+    const link = element(row, "a", "", // as a link is in a page; a notebook's looks make it plain text
+        { color: "var(--jp-content-link-color, #0072B2)", textDecoration: "underline" });
     link.textContent = "take it away (MIDI)";
     link.download = `${model.get("label") || "music"}.mid`;
 
