@@ -14,7 +14,7 @@ from chapters import ROOT
 
 from vrnn_tutorial.corpora import chorales as recipe
 from vrnn_tutorial.corpora import wheels
-from vrnn_tutorial.corpora.chorales import HELD, RESTS, VOICES, Voice, chorales, pitches_of, roll_of
+from vrnn_tutorial.corpora.chorales import CODES, HELD, RESTS, VOICES, Voice, chorales, pitches_of, roll_of
 from vrnn_tutorial.corpora.piano_rolls import Parts
 from vrnn_tutorial.files import FOLDER
 
@@ -199,11 +199,16 @@ def test_a_melody_that_the_voice_cannot_sing_is_refused_in_one_sentence(pitches,
     assert str(error.value) == sentence
 
 
-@pytest.mark.parametrize("code", [-1, 7])
+def test_codes_above_the_range_are_the_notes_that_follow():
+    assert ALTO.decode(torch.tensor([6, 7, HELD, CODES - 1])).tolist() == [64, 65, 65, 60 + CODES - 3]
+    assert CODES == 31
+
+
+@pytest.mark.parametrize("code", [-1, 31])
 def test_other_codes_are_refused_in_one_sentence(code):
     with pytest.raises(ValueError) as error:
         ALTO.decode(torch.tensor([2, code]))
-    assert str(error.value) == f"the alto has the code {code} in frame 1; its codes go to 6"
+    assert str(error.value) == f"the alto has the code {code} in frame 1; codes go from 0 to 30"
 
 
 # Melodies

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vrnn_tutorial.corpora.chorales import HELD, RESTS, VOICES, pitches_of, roll_of
-from vrnn_tutorial.music import Note, midi, notes_of_roll, notes_of_voices, sound
+from vrnn_tutorial.music import Note, midi, notes_of_roll, notes_of_voices, pitch_of, sound
 
 
 def roll(*rows):
@@ -28,6 +28,26 @@ def voices_of(*columns):
         for t, pitch in enumerate(column):
             codes[t, i] = no_note[pitch] if pitch in no_note else pitch - VOICES[i].lowest + 2
     return codes
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("name", "pitch"),
+    [("C4", 60), ("A4", 69), ("a4", 69), ("F#4", 66), ("Gb4", 66), ("B3", 59), ("Cb4", 59), ("B#3", 60), ("b4", 71),
+     ("bb4", 70), ("C-1", 0), ("G9", 127), ("E2", 40), ("D5", 74)],
+)  # fmt: skip
+def test_a_note_is_known_by_its_name(name, pitch):
+    assert pitch_of(name) == pitch
+
+
+@pytest.mark.parametrize("name", ["H4", "C", "4", "C44", "C##4", "", "C 4", "r", "do"])
+def test_another_name_is_refused_in_one_sentence(name):
+    with pytest.raises(ValueError) as error:
+        pitch_of(name)
+    sentence = "is no note; one is a letter from A to G, perhaps # or b, and an octave, as in F#4"
+    assert str(error.value) == f"{name!r} {sentence}"
 
 
 # Notes

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path as Outline
 from matplotlib.text import Text
@@ -18,6 +19,7 @@ from PIL import Image
 from vrnn_tutorial import VAE, VRNN, VRNNCell, plots, train
 from vrnn_tutorial.files import FOLDER
 from vrnn_tutorial.generation import sample
+from vrnn_tutorial.music import Note
 from vrnn_tutorial.schedules import Cosine
 
 
@@ -624,3 +626,57 @@ def test_strokes_are_coloured_by_what_they_cost_on_one_scale():
     assert [lines_of(ax)[1] for ax in axes] == [[3, 9], [40]]
     assert {ax.collections[0].get_clim() for ax in axes} == {(0, 40)}
     assert bar.get_ylabel() == "nats of the stroke"
+
+
+# Piano rolls
+
+
+def rolls_of(figure):
+    """Of each piece the notes that are drawn: by the colour of their bars (left, right, pitch), in tenths."""
+    found = []
+    for ax in figure.axes:
+        bars = {}
+        for collection in ax.collections:
+            corners = [path.vertices[:4] for path in collection.get_paths()]
+            bars[tuple(collection.get_facecolor()[0])] = [
+                (round(c[:, 0].min(), 1), round(c[:, 0].max(), 1), c[:, 1].mean()) for c in corners
+            ]
+        found.append(bars)
+    return found
+
+
+def test_a_piano_roll_has_each_voice_in_its_colour_and_a_gap_where_a_note_is_struck_again():
+    notes = [Note(72, 0, 2), Note(72, 2, 1), Note(48, 0, 3, 3)]
+    figure = plots.piano_roll({"one": notes, "other": [Note(67, 4, 2, 1)]})
+    first, second = rolls_of(figure)
+    assert first == {
+        to_rgba(plots.BLUE): [(0, 1.9, 72), (2, 2.9, 72)],
+        to_rgba(plots.PURPLE): [(0, 2.9, 48)],
+    }
+    assert second == {to_rgba(plots.ORANGE): [(4, 5.9, 67)]}
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["one", "other"]
+    for ax in figure.axes:  # all to one scale, on which nothing is cut off
+        assert (ax.get_xlim(), ax.get_ylim()) == ((0, 6), (46, 74))
+    ticks = dict(zip([label.get_text() for label in figure.axes[-1].get_yticklabels()], figure.axes[-1].get_yticks()))
+    assert ticks == {"C3": 48, "C4": 60, "C5": 72}
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["soprano", "alto", "bass"]
+    assert [patch.get_facecolor() for patch in legend.get_patches()] == [
+        to_rgba(color) for color in (plots.BLUE, plots.ORANGE, plots.PURPLE)
+    ]
+    for text, box in Drawing(figure).texts.items():
+        assert box.x0 >= 0 and box.x1 <= 9 and box.y0 >= 0 and box.y1 <= 4.7, f"{text.get_text()} is cut off"
+
+
+def test_a_roll_of_one_voice_needs_no_legend():
+    assert plots.piano_roll({"": [Note(72, 0, 2)]}).legends == []
+
+
+@pytest.mark.parametrize(
+    ("pieces", "sentence"),
+    [({}, "there is no piece to draw"), ({"": []}, "the piece has no notes"), ({"Bach": []}, "Bach has no notes")],
+)
+def test_what_is_no_music_is_not_drawn(pieces, sentence):
+    with pytest.raises(ValueError) as error:
+        plots.piano_roll(pieces)
+    assert str(error.value) == sentence

@@ -130,7 +130,7 @@ def fivo_bound(model, x: Tensor, particles: int, resample_below: float = 0.5, **
         raise ValueError(f"particles must be at least 1, not {particles}.")
     check_sequences(model, "fivo")
     check_latent(model, "fivo")
-    filter = _Filter(particles, resample_below, options.get("generator"))
+    filter = ParticleFilter(particles, resample_below, options.get("generator"))
     out = model(x, particles=particles, resample=filter.resample, **options)
     ratios = log_weights(out)
     ratios = ratios.transpose(0, 1) if model.batch_axis == 0 else ratios
@@ -144,20 +144,26 @@ def fivo_bound(model, x: Tensor, particles: int, resample_below: float = 0.5, **
     return Bound(torch.as_tensor(log_p), out.reconstruction, out.kl, out.steps, out.state, particles)
 
 
-class _Filter:
-    """The particles' weights, as the steps come, without gradients; and when they were resampled."""
+class ParticleFilter:
+    """The weights of K particles for each of B sequences, as the steps come, without gradients."""
 
     def __init__(self, particles: int, below: float, generator: torch.Generator | None):
+        """particles, below, generator: as `fivo` has them."""
         self.particles, self.below, self.generator = particles, below, generator
-        self.log_w: Tensor | float = -math.log(particles)
+        self.log_w: Tensor | float = -math.log(particles)  # (B, K) after a step: those of the next one's beginning
+        self.log_p: Tensor | float = 0.0  # (B,): what `fivo` sums over the steps, in nats
+        self.effective: list[Tensor] = []  # (B,), of each step: how many particles count
         self.resampled: list[Tensor | None] = []  # (B, 1), bool, of each step; None where no sequence was
 
     def resample(self, t: int, log_ratio: Tensor) -> Tensor | None:
         """The columns (B K,) from which the next step goes on, given log p(x_t, z_t) - log q(z_t) of those before."""
         K = self.particles
-        self.log_w, _ = _normalised(self.log_w + log_ratio.view(-1, K))
+        self.log_w, total = _normalised(self.log_w + log_ratio.view(-1, K))
+        self.log_p = self.log_p + total
         w = self.log_w.exp()
-        poor = w.square().sum(1, keepdim=True) * self.below * K > 1
+        squares = w.square().sum(1, keepdim=True)
+        self.effective.append(1 / squares[:, 0])
+        poor = squares * self.below * K > 1
         if not poor.any():
             self.resampled.append(None)
             return None

@@ -193,6 +193,14 @@ class CharRNN(nn.Module):
         """The state after x."""
         return self.rnn(x, state)
 
+    def columns(self, state: Tensor | tuple, chosen: Tensor | None) -> Tensor | tuple:
+        """The state of the sequences (N,) chosen among a state's, by their numbers; None for all as they are."""
+        if chosen is None:
+            return state
+        recurrent, memory = self._split(state)
+        recurrent = recurrent[:, chosen] if isinstance(recurrent, Tensor) else tuple(h[:, chosen] for h in recurrent)
+        return recurrent if memory is None else (recurrent, memory[chosen])
+
     def zero_state(self, like: Tensor) -> Tensor | tuple:
         """The state before the first step, zeros, for the batch of `like` (B, ...), with its type and device."""
         zeros = like.new_zeros(self.num_layers, len(like), self.hidden_size)

@@ -117,6 +117,10 @@ class SequenceModel(Protocol):
         """The state after x and z."""
         ...
 
+    def columns(self, state: Any, chosen: Tensor | None) -> Any:
+        """The state of the sequences (N,) chosen among a state's, by their numbers; None for all as they are."""
+        ...
+
 
 def check_sequences(model, what: str) -> None:
     """Raises ValueError for a VAE, where `what` is of sequences."""

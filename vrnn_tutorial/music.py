@@ -1,12 +1,13 @@
 """Music to take away and to listen to: the notes of a piano roll or of four voices, as a MIDI file and as sound."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from .corpora.chorales import HELD, pitches_of
+from .corpora.chorales import HELD, SEMITONES, pitches_of
 from .corpora.piano_rolls import KEYS, LOWEST
 
 #: Of a quarter note, the unit of time in our MIDI files.
@@ -22,6 +23,17 @@ class Note(NamedTuple):
     start: int
     length: int
     voice: int = 0
+
+
+def pitch_of(name: str) -> int:
+    """The MIDI number of a note by its name: a letter from A to G, perhaps # or b, and an octave; C4 is 60.
+
+    Raises ValueError for another name.
+    """
+    parts = re.fullmatch("([A-Ga-g])([#b]?)(-?[0-9])", name)
+    if not parts:
+        raise ValueError(f"{name!r} is no note; one is a letter from A to G, perhaps # or b, and an octave, as in F#4")
+    return 12 * (int(parts[3]) + 1) + SEMITONES[parts[1].upper()] + {"": 0, "#": 1, "b": -1}[parts[2]]
 
 
 def notes_of_roll(roll: Tensor) -> list[Note]:

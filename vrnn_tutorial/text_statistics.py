@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ def whole_lines(text: str, shortest: int = 20) -> list[str]:
     return [line for line in text.split("\n")[:-1] if len(line) >= shortest]
 
 
-def share_known(pieces: Collection[str], known: Collection[str]) -> float:
+def share_known(pieces: Collection[Hashable], known: Collection[Hashable]) -> float:
     """The share of the pieces that are among the known ones, a set for speed; NaN where there is no piece.
 
     Of words(generated) among set(words(train)) it is the share of words that occur in the training text; of lines, the

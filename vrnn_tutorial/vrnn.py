@@ -317,6 +317,10 @@ class VRNN(nn.Module):
         assert z is not None
         return self.cell.rnn(x, z, state)
 
+    def columns(self, state: State, chosen: Tensor | None) -> State:
+        """The state of the sequences (N,) chosen among a state's, by their numbers; None for all as they are."""
+        return columns_of(state, chosen)
+
 
 def _output(reconstruction, kl, state, prior, posterior, z, hidden, emission, steps) -> Output:
     if steps is not None:

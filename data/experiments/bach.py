@@ -45,7 +45,7 @@ from torch import Tensor
 from vrnn_tutorial import VRNN, CharRNN, VRNNCell, bounds, evaluate, load_checkpoint, train
 from vrnn_tutorial.batches import Sequences
 from vrnn_tutorial.checkpoint import Model, save_checkpoint
-from vrnn_tutorial.corpora.chorales import VOICES, chorales
+from vrnn_tutorial.corpora.chorales import CODES, VOICES, chorales
 from vrnn_tutorial.corpora.piano_rolls import KEYS, Parts, piano_rolls
 from vrnn_tutorial.emissions import Bernoulli, Categorical, Chained, Emission
 from vrnn_tutorial.lengths import pad
@@ -83,7 +83,7 @@ class Row(NamedTuple):
 
     def model(self, dropout: float) -> VRNN | CharRNN:
         """With fresh weights."""
-        size, embedding = (max(voice.codes for voice in VOICES), 16) if self.coding == "voices" else (KEYS, 32)
+        size, embedding = (CODES, 16) if self.coding == "voices" else (KEYS, 32)
         options = {"embedding_size": embedding, "emission": self.emission, "depth": 2, "dropout": dropout}
         if not self.latent:
             return CharRNN(size, self.hidden, **options)

@@ -65,12 +65,13 @@ class Voice(NamedTuple):
     def decode(self, codes: Tensor) -> Tensor:
         """MIDI numbers (T,), int64, of codes (T,): 0 where the voice rests, or would hold what it has not begun.
 
-        Raises ValueError for what is no code of this voice.
+        Notes above the voice's range have the codes that follow on its own: no score has such, but a model, whose
+        voices have all the same number of codes, may draw them. Raises ValueError for what is no voice's code.
         """
         pitches = []
         for t, code in enumerate(codes.tolist()):
-            if not 0 <= code < self.codes:
-                raise ValueError(f"the {self.name} has the code {code} in frame {t}; its codes go to {self.codes - 1}")
+            if not 0 <= code < CODES:
+                raise ValueError(f"the {self.name} has the code {code} in frame {t}; codes go from 0 to {CODES - 1}")
             if code == HELD:
                 pitches.append(pitches[-1] if pitches else 0)
             else:
@@ -80,6 +81,8 @@ class Voice(NamedTuple):
 
 #: Those of a chorale's columns, in the order of a score.
 VOICES = (Voice("soprano", 57, 81), Voice("alto", 53, 74), Voice("tenor", 48, 69), Voice("bass", 36, 64))
+#: Of the voice that has the most, and so of a model of all four.
+CODES = max(voice.codes for voice in VOICES)
 
 
 class Chorale(NamedTuple):

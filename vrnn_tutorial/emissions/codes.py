@@ -31,6 +31,11 @@ class CategoricalDistribution(NamedTuple):
         """Codes (...), or (..., k), drawn from softmax(logits / temperature); at 0 the most likely codes."""
         return draw_code(self.logits, temperature, generator, uniforms)
 
+    def complete(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """x with its OPEN entries drawn, and log p of the others in nats, summed over a step: (...)."""
+        x, log_p = _completed(self.logits, x, generator)
+        return x, log_p if self.characters == 1 else log_p.sum(-1)
+
 
 def draw_code(logits: Tensor, temperature: float, generator=None, uniforms: Tensor | None = None) -> Tensor:
     """Codes (...) from the softmax of logits / temperature, (..., V); uniforms: (...)."""
@@ -45,6 +50,18 @@ def draw_code(logits: Tensor, temperature: float, generator=None, uniforms: Tens
         return torch.multinomial(probabilities.flatten(0, -2), 1, generator=generator).view(logits.shape[:-1])
     # The first code at which the distribution function exceeds u. The last sum may fall short of 1 by a rounding.
     return (probabilities.cumsum(-1) <= uniforms[..., None]).sum(-1).clamp(max=logits.shape[-1] - 1)
+
+
+#: In the place of a code that is not known, for `complete` to draw.
+OPEN = -1
+
+
+def _completed(logits: Tensor, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """x (...) with its OPEN entries drawn from softmaxes (..., V), and log p of each (...); of those drawn it is 0."""
+    known = x != OPEN
+    x = torch.where(known, x, draw_code(logits, 1.0, generator))
+    log_p = logits.log_softmax(-1).gather(-1, x[..., None])[..., 0]
+    return x, log_p.masked_fill(~known, 0.0)
 
 
 #: The vocabulary of a model of 128 codes that was given none.
@@ -123,6 +140,19 @@ class ChainedDistribution(NamedTuple):
             u = None if uniforms is None else uniforms[..., i]
             x[..., i] = draw_code(self.given(x).logits[..., i, :], temperature, generator, u)
         return x
+
+    def complete(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """x with its OPEN entries drawn, each given those before it; and log p of the others, likewise, summed: (...).
+
+        Of what stands behind it a drawn entry knows nothing: only if all the OPEN ones come last are they drawn from
+        p(OPEN | others), and is the sum log p(others).
+        """
+        completed, total = x.clamp(min=0), 0.0
+        for i in range(x.shape[-1]):
+            logits = self.given(completed).logits[..., i, :]
+            completed[..., i], log_p = _completed(logits, x[..., i], generator)
+            total = total + log_p
+        return completed, torch.as_tensor(total)
 
     def given(self, x: Tensor) -> CategoricalDistribution:
         """The k softmaxes, each given the characters of x before its own."""

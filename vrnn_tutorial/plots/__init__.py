@@ -11,6 +11,7 @@ from .drawings import Moment, Panel, characters, next_places, surprising
 from .losses import SOURCE, running_mean, training_loss
 from .nets import PHASES, network, vae_network
 from .quadruples import quadruple_map
+from .rolls import piano_roll
 from .steps import unrolled, wirings
 from .style import AMBER, BLUE, GREEN, INK, ORANGE, PURPLE, STYLE
 from .traces import Microscope, microscope, strip
@@ -32,6 +33,7 @@ __all__ = [
     "microscope",
     "network",
     "next_places",
+    "piano_roll",
     "quadruple_map",
     "running_mean",
     "save_figures",

@@ -2,6 +2,7 @@
 
 from .canvas import Canvas
 from .controls import choice, place_in, slider, text_box
+from .listening import Blind, Listen, Player
 from .live_text import LiveText, Written
 from .pictures import Chart, Picture, pad
 from .text import OWN, fitted, generation, text_of
@@ -9,10 +10,13 @@ from .walking import walk
 
 __all__ = [
     "OWN",
+    "Blind",
     "Canvas",
     "Chart",
+    "Listen",
     "LiveText",
     "Picture",
+    "Player",
     "Written",
     "choice",
     "fitted",

@@ -48,25 +48,30 @@ def _forget(figure: Any, _) -> None:
 
 def pad(figure: Figure, value: tuple[float, float], label: str) -> Pad:
     """A figure as a control: its value is the point of its first axes, which are linear, at which a reader points."""
-    picture, ax = png(figure), figure.axes[0]  # drawing it lays it out
-    left, bottom, width, height = ax.get_position().bounds
-    return Pad(picture, (left, 1 - bottom - height, width, height), (*ax.get_xlim(), *ax.get_ylim()), value, label)
+    picture, ax = png(figure), figure.axes[0]
+    return Pad(picture, box_of(figure), (*ax.get_xlim(), *ax.get_ylim()), value, label)
 
 
-class Picture(Controlled):
-    """A picture that follows its controls.
+def box_of(figure: Figure) -> tuple[float, float, float, float]:
+    """Where the first axes lie in a picture of the figure, as a Surface's `box`, which has laid it out."""
+    left, bottom, width, height = figure.axes[0].get_position().bounds
+    return left, 1 - bottom - height, width, height
 
-    draw(**values of the controls) gives a matplotlib Figure, made by matplotlib.figure.Figure: pyplot would keep each.
-    The first picture is drawn here, and an error in it is raised; an error after a move stands by the text box, or else
-    below the controls, and the last picture stays, until a move goes well.
+
+class Following(Controlled):
+    """What follows its controls: each move calls `follow` with their values.
+
+    An error in it stands by the text box, or else below the controls, and what was shown stays, until a move goes well.
     """
 
-    def __init__(self, draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget):
-        self.draw, self._lock = draw, threading.Lock()
-        self.image, self.error = ipywidgets.Image(layout=NATURAL), ipywidgets.HTML()
-        super().__init__(controls, self.image, error=self.error)
+    def __init__(self, below: ipywidgets.Widget, **controls: ipywidgets.ValueWidget):
+        self._lock, self.error = threading.Lock(), ipywidgets.HTML()
+        super().__init__(controls, below, error=self.error)
         self._drawn = self.values()
-        self.image.value = png(self.draw(**self._drawn))
+
+    def follow(self, **values) -> None:
+        """Shows what belongs to these values."""
+        raise NotImplementedError
 
     def _moved(self, _):
         # Drawn in the thread that brings the move, since matplotlib does not bear two; meanwhile the browser holds back
@@ -77,9 +82,26 @@ class Picture(Controlled):
                 return
             self._drawn = values
             try:
-                self.image.value, self.error.value = png(self.draw(**values)), ""
+                self.follow(**values)
+                self.error.value = ""
             except Exception as error:
                 self.error.value = shown(error)
+
+
+class Picture(Following):
+    """A picture that follows its controls.
+
+    draw(**values of the controls) gives a matplotlib Figure, made by matplotlib.figure.Figure: pyplot would keep each.
+    The first picture is drawn here, and an error in it is raised.
+    """
+
+    def __init__(self, draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget):
+        self.draw, self.image = draw, ipywidgets.Image(layout=NATURAL)
+        super().__init__(self.image, **controls)
+        self.follow(**self.values())
+
+    def follow(self, **values) -> None:
+        self.image.value = png(self.draw(**values))
 
 
 class Chart(ipywidgets.Image):
