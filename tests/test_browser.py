@@ -332,7 +332,7 @@ class TestChapter4(Pictures):
 class TestChapter5(Chapter):
     chapter = "05_generation.ipynb"
     # the checkpoints that are chosen at first
-    columns = tuple(FOLDER / f"checkpoints/{run}/best.safetensors" for run in ("layers-2x128", "charrnn-same-count"))
+    columns = tuple(FOLDER / f"checkpoints/text/{name}.safetensors" for name in ("vrnn", "charrnn"))
 
     def live(self, notebook):
         return notebook.panel.locator(".live-text")
