@@ -2,8 +2,9 @@
 
 from .canvas import Canvas
 from .controls import choice, place_in, slider, text_box
+from .drawn import drawn
 from .live_text import LiveText, Written
-from .pictures import Chart, Picture, pad
+from .pictures import Chart, Page, Picture, pad
 from .text import OWN, fitted, generation, text_of
 from .walking import walk
 
@@ -12,9 +13,11 @@ __all__ = [
     "Canvas",
     "Chart",
     "LiveText",
+    "Page",
     "Picture",
     "Written",
     "choice",
+    "drawn",
     "fitted",
     "generation",
     "pad",

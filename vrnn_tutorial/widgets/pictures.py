@@ -1,4 +1,4 @@
-"""Pictures that follow controls, or a loop."""
+"""Pictures that follow controls, or a loop; pages that follow controls."""
 
 import io
 import threading
@@ -53,20 +53,23 @@ def pad(figure: Figure, value: tuple[float, float], label: str) -> Pad:
     return Pad(picture, (left, 1 - bottom - height, width, height), (*ax.get_xlim(), *ax.get_ylim()), value, label)
 
 
-class Picture(Controlled):
-    """A picture that follows its controls.
+class Followed(Controlled):
+    """What a function draws for the values of its controls, on a screen.
 
-    draw(**values of the controls) gives a matplotlib Figure, made by matplotlib.figure.Figure: pyplot would keep each.
-    The first picture is drawn here, and an error in it is raised; an error after a move stands by the text box, or else
-    below the controls, and the last picture stays, until a move goes well.
+    The first is drawn here, and an error in it is raised; an error after a move stands by the text box, or else below
+    the controls, and what was drawn last stays, until a move goes well.
     """
 
-    def __init__(self, draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget):
-        self.draw, self._lock = draw, threading.Lock()
-        self.image, self.error = ipywidgets.Image(layout=NATURAL), ipywidgets.HTML()
-        super().__init__(controls, self.image, error=self.error)
+    def __init__(self, draw: Callable[..., Any], screen: Any, controls: dict[str, ipywidgets.ValueWidget]):
+        self.draw, self.screen, self._lock = draw, screen, threading.Lock()
+        self.error = ipywidgets.HTML()
+        super().__init__(controls, screen, error=self.error)
         self._drawn = self.values()
-        self.image.value = png(self.draw(**self._drawn))
+        screen.value = self.rendered(self.draw(**self._drawn))
+
+    def rendered(self, drawn: Any) -> Any:
+        """What the screen takes, of what the function gave."""
+        return drawn
 
     def _moved(self, _):
         # Drawn in the thread that brings the move, since matplotlib does not bear two; meanwhile the browser holds back
@@ -77,9 +80,31 @@ class Picture(Controlled):
                 return
             self._drawn = values
             try:
-                self.image.value, self.error.value = png(self.draw(**values)), ""
+                self.screen.value, self.error.value = self.rendered(self.draw(**values)), ""
             except Exception as error:
                 self.error.value = shown(error)
+
+
+class Picture(Followed):
+    """A picture that follows its controls.
+
+    draw(**values of the controls) gives a matplotlib Figure, made by matplotlib.figure.Figure: pyplot would keep each.
+    Errors are as in `Followed`.
+    """
+
+    def __init__(self, draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget):
+        self.image = ipywidgets.Image(layout=NATURAL)
+        super().__init__(draw, self.image, controls)
+
+    def rendered(self, drawn: Figure) -> bytes:
+        return png(drawn)
+
+
+class Page(Followed):
+    """HTML that follows its controls: draw(**values of the controls) gives it. Errors are as in `Followed`."""
+
+    def __init__(self, draw: Callable[..., str], **controls: ipywidgets.ValueWidget):
+        super().__init__(draw, ipywidgets.HTML(layout={"max_width": "100%"}), controls)
 
 
 class Chart(ipywidgets.Image):
