@@ -180,20 +180,18 @@ class Line(NamedTuple):
     seconds: float = 0.0  # of drawing it; 0: it is there from the beginning
 
 
-def write_svg(
-    lines: Iterable[Line | tuple[str, str]], width: float, height: float, credit: str, scale: float = 1.0
-) -> str:
+def write_svg(lines: Iterable[Line], width: float, height: float, credit: str, scale: float = 1.0) -> str:
     """An SVG of lines, and with the credit of what it shows, which is not drawn.
 
     Who has asked the system for less motion sees all lines at once.
 
     Args:
-        lines: each a `Line`, or the path and the colour of one.
+        lines: in the order in which they are drawn over one another.
         width, height: in units of the grid.
         credit: whose drawings these are; `corpora.kanji.CREDIT`, if they come from there.
         scale: pixels of the screen for each unit.
     """
-    lines = [Line(*line) for line in lines]
+    lines = list(lines)
     paths = "".join(
         f'<path d="{line.path}" stroke="{escape(line.colour)}"'
         f"{_TIMED.format(line.begin, line.seconds) if line.seconds else ''}/>"
