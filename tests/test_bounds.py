@@ -512,6 +512,20 @@ def test_padding_adds_nothing_to_a_bound_and_resamples_nobody(options, resample_
         assert_close(iwae(model, x, K, generator.manual_seed(5), lengths=lengths), whole.log_p, **tight)
 
 
+@pytest.mark.parametrize(
+    ("bound", "model", "sentence"),
+    [
+        (iwae, CharRNN(7), "iwae needs z, which a CharRNN has not."),
+        (fivo, CharRNN(7), "fivo needs z, which a CharRNN has not."),
+        (fivo, VAE(5, 4, 2), "fivo is of sequences, and the x of a VAE follow on nothing."),
+    ],
+)
+def test_a_model_that_a_bound_cannot_serve_is_refused(bound, model, sentence):
+    with pytest.raises(ValueError) as caught:
+        bound(model, torch.zeros(3, 2, dtype=torch.int64), 4)
+    assert str(caught.value) == sentence
+
+
 def test_a_bounds_loss_is_minus_it_per_step():
     model, x = sharp_vrnn(), some_sequences(7, 3)
     for bound in (iwae_bound(model, x, 4), fivo_bound(model, x, 4)):

@@ -286,6 +286,32 @@ def test_uniforms_are_turned_into_numbers_by_the_inverse_of_the_distribution_fun
     assert_close(x, normal.icdf(u) * torch.tensor([2.0, 10.0]) + torch.tensor([3.0, -3.0]))
 
 
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize(
+    ("distribution", "takes"),
+    [
+        (Categorical(randn(4, 3)), (4,)),
+        (Categorical(randn(4, 2, 3), 2), (4, 2)),
+        (Bernoulli(randn(4, 5)), (4, 5)),
+        (Gaussian(randn(4, 5), randn(4, 5)), (4, 5)),
+        (emissions.GaussianMixtureDistribution(randn(4, 3), randn(4, 3, 2), randn(4, 3, 2)), (4, 3)),
+        (emissions.Pen(2).distribution(randn(4, emissions.Pen(2).size(5))), (4, 4)),
+        (
+            emissions.Chained(2).bind(3, 2, 2, 2).double().distribution(randn(4, 2 * 3 + 2)),
+            (4, 2),
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, tuple) or hasattr(value, "_fields") else "",
+)
+def test_uniforms_of_another_size_are_refused_not_stretched(distribution, takes, temperature):
+    """One number for all streams, which would go through, makes them all alike."""
+    distribution.sample(temperature, uniforms=torch.full(takes, 0.5))
+    for size in ((1, *takes[1:]), (*takes[:-1], 1), (*takes[:-1], takes[-1] + 1), takes[1:]):
+        if size != takes:
+            with pytest.raises(ValueError, match=r"uniforms must be \(.*\), one for each number drawn, not \("):
+                distribution.sample(temperature, uniforms=torch.full(size, 0.5))
+
+
 def test_uniforms_of_more_digits_than_the_numbers_stay_finite():
     u = torch.tensor([1e-12, 1 - 1e-12], dtype=torch.float64)  # 1.0 in single precision
     x = Gaussian(torch.zeros(2), torch.zeros(2)).sample(uniforms=u)

@@ -15,6 +15,7 @@ from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
 from vrnn_tutorial.generation import forecast, generate, generate_many, sample
 from vrnn_tutorial.text import encode
+from vrnn_tutorial.vae import VAE
 from vrnn_tutorial.vrnn import VRNN
 
 PRIME = "First Citizen:\n"
@@ -609,6 +610,14 @@ def test_streams_that_cannot_be_are_refused(options, sentence):
 
 
 PASTS = [torch.randn(n, 4, generator=torch.Generator().manual_seed(n)).double() for n in (5, 2, 3)]
+
+
+def test_a_model_whose_x_follow_on_nothing_is_refused():
+    sentence = "sample is of sequences, and the x of a VAE follow on nothing."
+    with pytest.raises(ValueError, match=sentence):
+        sample(VAE(5, 4, 2))
+    with pytest.raises(ValueError, match=sentence):
+        forecast(VAE(5, 4, 2), [torch.zeros(3, 5)], 2)
 
 
 def test_a_forecast_is_many_samples_of_each_past_and_its_bands_their_quantiles():

@@ -7,8 +7,10 @@ import pytest
 import torch
 from helpers import vrnn
 
-from vrnn_tutorial.probes import active_units, live_entries, mutual_information, swap_z
+from vrnn_tutorial.char_rnn import CharRNN
+from vrnn_tutorial.probes import active_units, live_entries, mutual_information, swap_z, trace
 from vrnn_tutorial.text import encode
+from vrnn_tutorial.vae import VAE
 from vrnn_tutorial.vrnn import VRNN
 
 TEXT = encode("What's in a name? that which we call a rose")  # 43 characters
@@ -195,3 +197,21 @@ def test_the_information_is_that_of_each_steps_own_h():
 def test_the_information_is_a_sum_over_the_codes_of_one_character(options):
     with pytest.raises(ValueError, match="one character per time step"):
         mutual_information(vrnn(**options), X)
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [lambda m, x: swap_z(m, x, "zeros"), active_units, live_entries, mutual_information, lambda m, x: trace(m, "abc")],
+    ids=["swap", "active", "live", "information", "trace"],
+)
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (CharRNN(128), "the probe needs z, which a CharRNN has not."),
+        (VAE(5, 4, 2), "the probe is of sequences, and the x of a VAE follow on nothing."),
+    ],
+)
+def test_a_model_without_a_z_for_each_step_is_refused(probe, model, sentence):
+    with pytest.raises(ValueError) as caught:
+        probe(model, X)
+    assert str(caught.value) == sentence

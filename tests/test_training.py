@@ -389,7 +389,7 @@ def test_a_bounds_particles_are_carried_on_and_resumed(objective, tmp_path, quie
         (vector_model, {"objective": "iwae", "kl_weight": 0.5}, "iwae takes neither a KL weight nor free bits."),
         (vector_model, {"objective": "fivo", "free_bits": 0.5}, "fivo takes neither a KL weight nor free bits."),
         (vector_model, {"objective": "fivo", "particles": 0}, "particles must be at least 1, not 0."),
-        (lambda: text_model("CharRNN"), {"objective": "iwae"}, "iwae averages over z, which a CharRNN has not."),
+        (lambda: text_model("CharRNN"), {"objective": "iwae"}, "iwae needs z, which a CharRNN has not."),
         (lambda: VAE(4, 8, 2), {"objective": "fivo"}, "fivo filters sequences, which a VAE does not read."),
     ],
 )

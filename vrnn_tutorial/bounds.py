@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .lengths import mean_over_steps
+from .models import check_latent, check_sequences
 
 
 def loss(out, kl_weight: float = 1.0, free_bits: float = 0.0) -> Tensor:
@@ -67,7 +68,7 @@ def iwae(
         lengths: (B,), of sequences.
 
     Raises:
-        ValueError: for fewer than one sample.
+        ValueError: for fewer than one sample, and a model without z.
     """
     options = {} if lengths is None else {"lengths": lengths}
     return iwae_bound(model, x, samples, generator=generator, **options).log_p
@@ -100,7 +101,7 @@ def fivo(
         lengths: (B,), of sequences.
 
     Raises:
-        ValueError: for fewer than one particle.
+        ValueError: for fewer than one particle, a VAE, and a model without z.
     """
     return fivo_bound(model, x, particles, resample_below, generator=generator, lengths=lengths).log_p
 
@@ -109,6 +110,7 @@ def iwae_bound(model, x: Tensor, samples: int, **options) -> Bound:
     """`iwae`, and what else a training loop needs. options: as a VRNN's forward takes them."""
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}.")
+    check_latent(model, "iwae")
     sequences = hasattr(model, "zero_state")  # else a VAE
     out = model(x, particles=samples, **options) if sequences else model(x.repeat_interleave(samples, 0), **options)
     log_w = log_weights(out, 1 - model.batch_axis if sequences else None)
@@ -126,6 +128,8 @@ def fivo_bound(model, x: Tensor, particles: int, resample_below: float = 0.5, **
     """
     if particles < 1:
         raise ValueError(f"particles must be at least 1, not {particles}.")
+    check_sequences(model, "fivo")
+    check_latent(model, "fivo")
     filter = _Filter(particles, resample_below, options.get("generator"))
     out = model(x, particles=particles, resample=filter.resample, **options)
     ratios = log_weights(out)

@@ -12,7 +12,7 @@ from .emissions import Distribution
 from .gaussian import seeded
 from .inputs import as_tensor
 from .lengths import pad
-from .models import SequenceModel
+from .models import SequenceModel, check_sequences
 from .text import decode, encode
 
 
@@ -54,9 +54,10 @@ def sample(
 
     Raises:
         ValueError: for a temperature that is negative, NaN or infinite, fewer than one stream, streams that are not as
-            many as primes or states, a prime of other axes, and a shift that is not of z's size, or for a model
-            without z.
+            many as primes or states, a prime of other axes, a shift that is not of z's size, or for a model without
+            z, and for a VAE.
     """
+    check_sequences(model, "sample")
     for name, value in (("temperature", temperature), ("prior_temperature", prior_temperature)):
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a finite number, zero or more, not {value}.")

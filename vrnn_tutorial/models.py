@@ -118,6 +118,18 @@ class SequenceModel(Protocol):
         ...
 
 
+def check_sequences(model, what: str) -> None:
+    """Raises ValueError for a VAE, where `what` is of sequences."""
+    if not hasattr(model, "zero_state"):
+        raise ValueError(f"{what} is of sequences, and the x of a {type(model).__name__} follow on nothing.")
+
+
+def check_latent(model, what: str) -> None:
+    """Raises ValueError for a model without z, where `what` needs it."""
+    if not getattr(model, "latent_size", 1):  # a VAE has one, and does not keep this contract
+        raise ValueError(f"{what} needs z, which a {type(model).__name__} has not.")
+
+
 def sample_of(
     emission: Distribution, temperature: float, generator: torch.Generator | None, uniforms: Tensor | None
 ) -> Tensor:

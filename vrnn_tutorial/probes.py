@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .gaussian import DiagonalGaussian, seeded, standard_normal
 from .inputs import without_padding
+from .models import check_latent, check_sequences
 from .text import ASCII, encode
 from .vrnn import VRNN
 
@@ -32,8 +33,7 @@ def trace(model: VRNN, text: str, *, draws: int = 10, seed: int = 0) -> Trace:
     Raises ValueError for an empty text, for characters outside the model's vocabulary, and for a model of more than one
     in each step.
     """
-    model, generator = copy.deepcopy(model).cpu().eval(), seeded(seed)
-    model.batch_first = False
+    model, generator = _reader(model, torch.device("cpu"), seed)
     codes = encode(text, model.emission_type.vocabulary or ASCII)
     out = model(codes[:, None].repeat(1, draws), generator=generator)
     before = torch.cat([torch.zeros_like(out.hidden[:1]), out.hidden[:-1]])
@@ -71,7 +71,7 @@ def swap_z(
     Raises:
         ValueError: for another source, and for "other" with one sequence, which has no neighbour.
     """
-    model, generator = _reader(model, x, seed)
+    model, generator = _reader(model, x.device, seed)
     if source == "other" and x.shape[1] < 2:
         raise ValueError('source="other" takes z from a neighbour, and there is one sequence.')
     out, cell = model(x, generator=generator, lengths=lengths), model.cell
@@ -119,7 +119,7 @@ def live_entries(
         seed: of the draws of z.
         lengths: (B,); steps behind them do not count.
     """
-    model, generator = _reader(model, x, seed)
+    model, generator = _reader(model, x.device, seed)
     out = model(x, generator=generator, lengths=lengths)
     moved = out.posterior.mean - out.prior.mean
     variance = (moved.flatten(0, 1) if out.steps is None else moved[out.steps]).var(0)
@@ -139,10 +139,9 @@ def mutual_information(model: VRNN, x: Tensor, *, draws: int = 100, seed: int = 
     x: codes (T, B), also for a model with batch_first, read from zeros, which gives the h. Raises ValueError for a
     model that does not emit one code per time step.
     """
-    cell = model.cell
-    if not model.emission_type.takes_codes or cell.characters > 1:
+    model, generator = _reader(model, x.device, seed)
+    if not model.emission_type.takes_codes or model.emission_type.characters > 1:
         raise ValueError("the mutual information is a sum over the codes of one character per time step.")
-    model, generator = _reader(model, x, seed)
     out, cell = model(x, generator=generator), model.cell
     features = cell.phi_x(torch.arange(cell.phi_x.input_size, device=x.device))  # (V, E)
     steps = []
@@ -164,8 +163,10 @@ def mutual_information(model: VRNN, x: Tensor, *, draws: int = 100, seed: int = 
     return torch.stack(steps)
 
 
-def _reader(model: VRNN, x: Tensor, seed: int) -> tuple[VRNN, torch.Generator]:
+def _reader(model: VRNN, device: torch.device, seed: int) -> tuple[VRNN, torch.Generator]:
     """A copy of the model that reads x (T, B, ...) and drops nothing out, and its source of noise."""
-    model = copy.deepcopy(model).eval()
+    check_sequences(model, "the probe")
+    check_latent(model, "the probe")
+    model = copy.deepcopy(model).to(device).eval()
     model.batch_first = False
-    return model, seeded(seed, x.device)
+    return model, seeded(seed, device)

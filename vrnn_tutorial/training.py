@@ -19,6 +19,7 @@ from .checkpoint import Model, uncompiled
 from .evaluation import Evaluation, evaluate
 from .generation import generate
 from .lengths import as_batch, mean_over_steps, real_steps
+from .models import check_latent
 from .run import Record, Run
 from .schedules import Schedule, non_negative, value_at
 
@@ -119,8 +120,8 @@ def train(
         raise ValueError(f"particles={particles}: the ELBO has one; train with objective='iwae' or 'fivo'.")
     if objective != "elbo" and (kl_weight != 1 or free_bits != 0):
         raise ValueError(f"{objective} takes neither a KL weight nor free bits.")
-    if objective != "elbo" and not getattr(model, "latent_size", 1):
-        raise ValueError(f"{objective} averages over z, which a {type(model).__name__} has not.")
+    if objective != "elbo":
+        check_latent(model, objective)
     if objective == "fivo" and not hasattr(model, "zero_state"):
         raise ValueError(f"fivo filters sequences, which a {type(model).__name__} does not read.")
     reads = model.batch_axis == 0

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .contract import Emission
+from .contract import Emission, check_uniforms
 
 
 class CategoricalDistribution(NamedTuple):
@@ -33,7 +33,9 @@ class CategoricalDistribution(NamedTuple):
 
 
 def draw_code(logits: Tensor, temperature: float, generator=None, uniforms: Tensor | None = None) -> Tensor:
-    """Codes (...) from the softmax of logits / temperature, (..., V)."""
+    """Codes (...) from the softmax of logits / temperature, (..., V); uniforms: (...)."""
+    if uniforms is not None:
+        check_uniforms(uniforms, logits.shape[:-1])
     # Closer to zero than the logits' type can say, too, since dividing by that is dividing by zero.
     if temperature < torch.finfo(logits.dtype).tiny:
         return logits.argmax(-1)
@@ -115,6 +117,8 @@ class ChainedDistribution(NamedTuple):
     ) -> Tensor:
         """Codes (..., k), drawn one after the other, each from its softmax; at 0 each the most likely."""
         x = torch.zeros(self.logits.shape[:-1], dtype=torch.int64, device=self.logits.device)
+        if uniforms is not None:
+            check_uniforms(uniforms, x.shape)
         for i in range(x.shape[-1]):
             u = None if uniforms is None else uniforms[..., i]
             x[..., i] = draw_code(self.given(x).logits[..., i, :], temperature, generator, u)

@@ -25,6 +25,12 @@ class Distribution(Protocol):
         ...
 
 
+def check_uniforms(uniforms: Tensor, shape: tuple[int, ...]) -> None:
+    """Raises ValueError for uniforms that are not as many as what is drawn by them."""
+    if uniforms.shape != shape:
+        raise ValueError(f"uniforms must be {tuple(shape)}, one for each number drawn, not {tuple(uniforms.shape)}.")
+
+
 class Emission:
     """What an x is, for a model to be given. Of its attributes and methods only `size` and `distribution` are needed.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .codes import draw_code
-from .contract import Emission
+from .contract import Emission, check_uniforms
 from .vectors import bounded, normal
 
 #: Beyond this correlation a Gaussian of two dimensions would be a line, however large its deviations.
@@ -50,9 +50,10 @@ class PenDistribution(NamedTuple):
         At 0 the mean of the likeliest component, and its likeliest state. uniforms: (..., 4), for the component, the
         two entries of the offset, and the state.
         """
-        component, two, state = (
-            (None, None, None) if uniforms is None else (uniforms[..., 0], uniforms[..., 1:3], uniforms[..., 3])
-        )
+        component = two = state = None
+        if uniforms is not None:
+            check_uniforms(uniforms, (*self.logits.shape[:-1], 4))
+            component, two, state = uniforms[..., 0], uniforms[..., 1:3], uniforms[..., 3]
         with torch.no_grad():
             chosen = draw_code(self.logits, temperature, generator, component)[..., None]
             rho = self.correlation.take_along_dim(chosen, -1)

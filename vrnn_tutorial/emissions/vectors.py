@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..gaussian import DiagonalGaussian, standard_normal
 from .codes import draw_code
-from .contract import Emission
+from .contract import Emission, check_uniforms
 
 #: No density of ours grows without end where the data are constant: exp(-6) is the least deviation.
 LEAST_LOG_STD, LARGEST_LOG_STD = -6.0, 10.0
@@ -47,6 +47,8 @@ class BernoulliDistribution(NamedTuple):
         self, temperature: float = 1.0, generator: torch.Generator | None = None, uniforms: Tensor | None = None
     ) -> Tensor:
         """Zeros and ones (..., D), drawn with logits / temperature; at 0 the more likely side of each coin."""
+        if uniforms is not None:
+            check_uniforms(uniforms, self.logits.shape)
         if temperature < torch.finfo(self.logits.dtype).tiny:
             return (self.logits > 0).to(self.logits.dtype)
         p = torch.sigmoid(self.logits / temperature)
@@ -72,6 +74,8 @@ class GaussianDistribution(DiagonalGaussian):
         self, temperature: float = 1.0, generator: torch.Generator | None = None, uniforms: Tensor | None = None
     ) -> Tensor:
         """x (..., D) from p^(1 / temperature), which multiplies the variance by `temperature`; at 0 the mean."""
+        if uniforms is not None:
+            check_uniforms(uniforms, self.mean.shape)
         with torch.no_grad():
             if temperature == 0:
                 return self.mean.clone()
@@ -182,7 +186,10 @@ class GaussianMixtureDistribution(NamedTuple):
 
         At 0 the mean of the likeliest component. uniforms: (..., 1 + D), for the component and for the entries of x.
         """
-        first, rest = (None, None) if uniforms is None else (uniforms[..., 0], uniforms[..., 1:])
+        first = rest = None
+        if uniforms is not None:
+            check_uniforms(uniforms, (*self.mean.shape[:-2], 1 + self.mean.shape[-1]))
+            first, rest = uniforms[..., 0], uniforms[..., 1:]
         with torch.no_grad():
             chosen = draw_code(self.logits, temperature, generator, first)[..., None, None]
             mean, log_std = (p.take_along_dim(chosen, -2).squeeze(-2) for p in (self.mean, self.log_std))
