@@ -518,7 +518,8 @@ class TestChapter7(Pictures):
 
     def drawn(self, notebook, label):
         """The page of drawings below a control."""
-        widget = notebook.panel.locator(".jp-OutputArea-output").filter(has=notebook.control(label))
+        named = notebook.page.locator(".widget-label").get_by_text(label, exact=True)
+        widget = notebook.panel.locator(".jp-OutputArea-output").filter(has=named)
         return widget.locator(".widget-html-content").filter(has=notebook.page.locator("svg"))
 
     def strokes(self, page):
@@ -527,6 +528,7 @@ class TestChapter7(Pictures):
 
     def changed_and_back(self, notebook, page, there, back):
         before = self.strokes(page)
+        assert before
         there()
         notebook.until(lambda: self.strokes(page) != before, "other drawings")
         back()
