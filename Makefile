@@ -13,7 +13,9 @@ NOTEBOOKS ?= $(wildcard notebooks/[0-9]*.ipynb notebooks/solutions/[0-9]*.ipynb)
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-CORPUS := $(or $(VRNN_TUTORIAL_DATA),data)/shakespeare.txt
+# A blank in the folder's name would make two targets of one.
+EMPTY :=
+CORPUS := $(subst $(EMPTY) ,\ ,$(or $(VRNN_TUTORIAL_DATA),data))/shakespeare.txt
 
 # A file is tested by one process from its first test to its last, one such process on each core; only the runs of
 # whole chapters are dealt out one by one (tests/conftest.py).
@@ -34,7 +36,7 @@ help: ## list these targets
 setup: $(INSTALLED) $(CORPUS) ## make the virtual environment, install the packages, fetch the corpus
 
 lab: setup ## set up, then open JupyterLab on the notebooks (LAB_ARGS)
-	$(VENV_PYTHON) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir='$(CURDIR)' \
+	$(VENV_PYTHON) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$$(pwd)" \
 		--LabApp.default_url=/lab/tree/notebooks $(LAB_ARGS)
 
 check: $(INSTALLED) ## check the style of code and notebooks, and the types of the module

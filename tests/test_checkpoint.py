@@ -549,6 +549,35 @@ def test_a_damaged_header_gives_a_model_or_a_value_error(tmp_path_factory, posit
         )
 
 
+def test_a_checkpoint_that_was_damaged_anywhere_is_refused(path):
+    """Weights, too, of which any bit pattern is a number; of the header all but what the format leaves free."""
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    told = load_checkpoint(path).state_dict()
+    for position in [*range(0, header, 7), *range(header, len(whole), 97), len(whole) - 1]:
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        try:
+            found = load_checkpoint(path).state_dict()
+        except ValueError as error:
+            assert str(path) in str(error) and "nothing was loaded" in str(error)
+        else:  # another name for the digest, or a blank at the header's end
+            assert position < header and all(torch.equal(found[name], told[name]) for name in told)
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match="is damaged: it does not hold what was saved; nothing was loaded"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("change", [{"about": '{"update": 3}'}, {"add": {"state.0": torch.zeros(2)}}], ids=str)
+def test_what_stands_beside_the_weights_is_held_to_the_hash_too(path, change):
+    with safetensors.safe_open(path, "pt") as file:
+        seal = file.metadata()["sha256"]
+    rewrite(path, sha256=seal)
+    load_checkpoint(path)  # it is the change that is refused
+    rewrite(path, sha256=seal, **change)
+    with pytest.raises(ValueError, match="is damaged"):
+        load_checkpoint(path)
+
+
 @pytest.mark.parametrize("how", ["torch.save", "torch.save, the old format", "pickle"])
 def test_nothing_is_ever_unpickled(tmp_path, how):
     path, victim = tmp_path / "model.pt", tmp_path / "victim"  # as such files are called
@@ -570,7 +599,8 @@ def test_nothing_is_ever_unpickled(tmp_path, how):
 def rewrite(path: Path, drop: str = "", add: dict | None = None, **changed: str) -> None:
     """The checkpoint again, with other facts or tensors in it."""
     with safetensors.safe_open(path, "pt") as file:
-        metadata = {**file.metadata(), **changed}
+        # Without the hash, as of a file that was saved before there was one.
+        metadata = {key: told for key, told in file.metadata().items() if key != "sha256"} | changed
         tensors = {name: file.get_tensor(name) for name in file.keys() if name != drop}  # noqa: SIM118 (not a dict)
     path.write_bytes(safetensors.torch.save(tensors | (add or {}), metadata))
 
@@ -618,6 +648,13 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
         with pytest.raises(FileNotFoundError) as error:
             load_checkpoint(path)
         assert str(path) in sentence(error)
+
+
+def test_a_file_that_cannot_be_read_is_not_said_to_be_missing(tmp_path):
+    path = tmp_path / ("long" * 100)
+    with pytest.raises(OSError, match="cannot be read") as error:
+        load_checkpoint(path)
+    assert not isinstance(error.value, FileNotFoundError) and str(path) in sentence(error)
 
 
 # When the disk is full

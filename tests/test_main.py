@@ -317,17 +317,19 @@ def test_a_run_does_not_go_on_with_other_settings(other, named, text, tmp_path, 
     assert contents(tmp_path) == before
 
 
-def test_ctrl_c_ends_with_130_and_keeps_what_was_learned(text, tmp_path, capsys, monkeypatch, ctrl_c):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_keep_what_was_learned(number, code, text, tmp_path, capsys, monkeypatch, ctrl_c):
     out, step, steps = tmp_path / "run", torch.optim.AdamW.step, []
 
     def interrupted(self):
         steps.append(step(self))
         if len(steps) == 2:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
+    before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
     options = ["train", "--text", text, "--out", out, *TINY, "--updates", 4]
-    assert run(*options) == 130
+    assert run(*options) == code and signal.getsignal(signal.SIGTERM) is before
     assert "stopped; what was learned is kept\n" in capsys.readouterr().err
     assert len(history(out)["reconstruction"]) == 2 and len(weights(out / "last.safetensors")) > 10
     assert run(*options, "--resume") == 0 and len(steps) == len(history(out)["reconstruction"]) == 4

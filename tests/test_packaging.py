@@ -369,6 +369,24 @@ def test_a_lost_corpus_is_fetched_without_installing_again(checkout):
 
 
 @needs_make
+def test_a_folder_may_have_any_name(tmp_path):
+    folder = tmp_path / """it's "a" $HOME of its own"""
+    folder.mkdir()
+    checkout = Checkout(folder)
+    *before, call = checkout.calls("lab")
+    assert before == SET_UP and f" --ServerApp.root_dir={folder} " in call
+
+
+@needs_make
+def test_a_data_folder_may_have_a_blank_in_its_name(checkout):
+    data = "VRNN_TUTORIAL_DATA=./two words"
+    assert checkout.calls("setup", data) == SET_UP
+    (checkout.folder / "two words").mkdir()
+    (checkout.folder / "two words" / "shakespeare.txt").touch()
+    assert checkout.calls("setup", data) == []
+
+
+@needs_make
 @pytest.mark.parametrize("trouble", ["exit 1", "kill -9 $PPID"], ids=["no network", "make killed"])
 def test_an_interrupted_set_up_is_taken_up_again(checkout, trouble):
     (checkout.folder / "trouble").write_text(trouble)

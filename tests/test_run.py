@@ -11,6 +11,7 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -424,6 +425,7 @@ def test_a_run_from_before_word_dropout_goes_on(tmp_path, quiet_disk):
     for part in ("old", "new"):
         run(vector_model(), vectors(), 4, out=tmp_path / part, resume=True)
     assert learned(tmp_path / "old") == learned(tmp_path / "new")
+    told = {key: value for key, value in history(tmp_path / "old").items() if key != "word_dropout"}
     (tmp_path / "old" / "history.json").write_text(json.dumps(told))
     with pytest.raises(ValueError, match="word_dropout 0.0 there, 0.5 here"):
         train(text_model(), vectors(), out=tmp_path / "old", resume=True, word_dropout=0.5)
@@ -610,7 +612,7 @@ def test_a_pruned_run_says_why_it_cannot_go_on(resume, tmp_path, quiet_disk):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("content", [None, "", "{"], ids=["missing", "empty", "cut short"])
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "null", "{}"], ids=str)
 def test_a_run_whose_history_is_lost_does_not_go_on(content, tmp_path, quiet_disk):
     run(vector_model(), vectors(), 2, out=tmp_path)
     path = tmp_path / "history.json"
@@ -618,6 +620,133 @@ def test_a_run_whose_history_is_lost_does_not_go_on(content, tmp_path, quiet_dis
     with pytest.raises(ValueError) as error:
         train(vector_model(), vectors(), updates=4, out=tmp_path, resume=True)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"kl": None}, "'kl' is missing"),
+        ({"reconstruction": 3}, "has no len"),
+        ({"validation": [7]}, "not subscriptable"),
+        ({"kl": [0.5]}, "it ends before update 2, after which last.safetensors was saved"),
+    ],
+    ids=["missing", "a number", "another form", "behind"],
+)
+def test_a_history_of_another_form_or_that_is_behind_does_not_go_on(change, reason, tmp_path, quiet_disk):
+    run(vector_model(), vectors(), 2, out=tmp_path)
+    path = tmp_path / "history.json"
+    told = {key: value for key, value in (history(tmp_path) | change).items() if value is not None and key != "sha256"}
+    path.write_text(json.dumps(told))
+    for call in (
+        lambda: train(vector_model(), vectors(), updates=4, out=tmp_path, resume=True),
+        lambda: read_records(tmp_path),
+    ):
+        with pytest.raises(ValueError, match=f"{path} cannot be read .*{reason}.*; the run cannot go on."):
+            call()
+
+
+def test_a_history_that_was_damaged_anywhere_does_not_go_on(tmp_path, quiet_disk):
+    run(vector_model(), vectors(), 2, out=tmp_path)
+    path = tmp_path / "history.json"
+    whole = path.read_bytes()
+    seal = whole.index(b'"sha256"')
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        try:
+            read_records(tmp_path)
+        except ValueError as error:
+            assert f"{path} cannot be read" in str(error)
+        else:  # another name for the hash
+            assert position > seal
+    path.write_bytes(whole)
+    assert len(read_records(tmp_path)) == 2
+
+
+# Two runs, one folder
+
+AT_WORK = """
+import sys
+from pathlib import Path
+import runs
+from vrnn_tutorial.training import train
+for record in train(runs.vector_model(), runs.vectors(), updates=9, out=sys.argv[1], evaluate_every=2, progress=False):
+    if record.update == 3:
+        print("at work", flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_a_folder_in_which_another_process_trains_is_refused_until_that_ends_or_is_killed(tmp_path, quiet_disk):
+    out = tmp_path / "run"
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    command = [sys.executable, "-c", AT_WORK, out]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=here) as other:
+        assert other.stdout.readline() == "at work\n"
+        before = contents(out)
+        for resume in (True, False):
+            with pytest.raises(FileExistsError) as error:
+                train(vector_model(), vectors(), updates=9, out=out, resume=resume)
+            told = f"another training is at work in {out}; wait for its end, or choose another folder."
+            assert str(error.value) == told and contents(out) == before
+        other.kill()
+    run(vector_model(), vectors(), 9, out=out, resume=True, evaluate_every=2)
+    run(vector_model(), vectors(), 9, out=tmp_path / "whole", evaluate_every=2)
+    assert learned(out) == learned(tmp_path / "whole")
+
+
+def test_a_run_that_was_left_between_two_updates_hands_what_it_learned_to_the_next(tmp_path, quiet_disk):
+    """As after an error in a notebook's loop, whose traceback keeps the loop alive."""
+    out = tmp_path / "run"
+    records = train(vector_model(), vectors(), updates=9, out=out, evaluate_every=4, progress=False)
+    for _ in range(3):
+        next(records)
+    model = vector_model()
+    later = train(model, vectors(), updates=6, out=out, evaluate_every=4, progress=False, resume=True)
+    assert [record.update for record in later] == [4, 5, 6]
+    run(vector_model(), vectors(), 6, out=tmp_path / "whole", evaluate_every=4)
+    assert learned(out) == learned(tmp_path / "whole")
+    before = contents(out)
+    with pytest.raises(ValueError, match="another training has taken this run's folder over"):
+        next(records)
+    records.close()
+    assert contents(out) == before
+
+
+def test_a_training_that_nobody_began_leaves_its_folder_to_the_next(tmp_path, quiet_disk):
+    out = tmp_path / "run"
+    run(vector_model(), vectors(), 2, out=out)
+    before = contents(out)
+    waiting = train(vector_model(), vectors(), updates=4, out=out, resume=True, progress=False)
+    assert [record.update for record in train(vector_model(), vectors(), updates=4, out=out, resume=True)] == [3, 4]
+    with pytest.raises(ValueError, match="another training has taken"):
+        next(waiting)
+    assert contents(out) != before
+
+
+def test_a_folder_is_free_after_a_training_that_could_not_begin(tmp_path, quiet_disk):
+    run(vector_model(), vectors(), 2, out=tmp_path)
+    with pytest.raises(ValueError, match="other settings") as kept:
+        train(vector_model(), vectors(), updates=4, out=tmp_path, resume=True, clip=3.0)
+    assert in_a_process_of_its_own(_train_on, tmp_path) == 0
+    assert len(read_records(tmp_path)) == 4
+    del kept
+
+
+def test_a_folder_is_free_when_a_training_has_ended(tmp_path, quiet_disk):
+    records = train(vector_model(), vectors(), updates=2, out=tmp_path, progress=False)
+    assert len(list(records)) == 2
+    assert in_a_process_of_its_own(_train_on, tmp_path) == 0
+    del records
+
+
+def _train_on(out: Path) -> None:
+    run(vector_model(), vectors(), 4, out=out, resume=True)
+
+
+def test_a_place_where_no_folder_can_be_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="nothing can be saved in .*file/run"):
+        run(vector_model(), vectors(), 2, out=tmp_path / "file" / "run")
 
 
 # A disk that is full

@@ -390,7 +390,7 @@ def test_a_bounds_particles_are_carried_on_and_resumed(objective, tmp_path, quie
         (vector_model, {"objective": "fivo", "free_bits": 0.5}, "fivo takes neither a KL weight nor free bits."),
         (vector_model, {"objective": "fivo", "particles": 0}, "particles must be at least 1, not 0."),
         (lambda: text_model("CharRNN"), {"objective": "iwae"}, "iwae needs z, which a CharRNN has not."),
-        (lambda: VAE(4, 8, 2), {"objective": "fivo"}, "fivo filters sequences, which a VAE does not read."),
+        (lambda: VAE(4, 8, 2), {"objective": "fivo"}, "fivo is of sequences, and the x of a VAE follow on nothing."),
     ],
 )
 def test_a_bound_that_cannot_be_is_refused(model, options, sentence):

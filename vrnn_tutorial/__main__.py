@@ -1,11 +1,14 @@
 """The command line: python -m vrnn_tutorial data | train | evaluate | generate | benchmark | figures."""
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
 import re
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +32,16 @@ from .vrnn import VRNN
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 1 for what could not be done, 130 for Ctrl-C, 141 for a closed pipe.
+    """Runs one command; returns its exit code.
+
+    That is 0, 1 for what could not be done, 130 for Ctrl-C, 143 for SIGTERM, or 141 for a closed pipe.
 
     Raises SystemExit, as argparse does, after --help (0) and for arguments that make no command (2).
     """
     options = parser().parse_args(arguments)
     try:
-        options.run(options)
+        with _terminable():
+            options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output has gone, as `head` does. What is left of it must go somewhere as Python ends.
@@ -44,10 +50,31 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("stopped" + "; what was learned is kept" * (options.run is run_train), file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, _Terminated) else 130
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which stops as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def _terminable():
+    """Makes SIGTERM an exception, by which a training keeps what it learned."""
+
+    def stop(*_):
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -62,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m vrnn_tutorial",
         description="Train a variational recurrent neural network on text; generate.",
         epilog="COMMAND --help tells the options. Exit code: 0 done; 1 not done, with the reason in one sentence; "
-        "2 no such command or option; 130 stopped by Ctrl-C; 141 the reader of the output has gone.",
+        "2 no such command or option; 130 stopped by Ctrl-C; 143 by SIGTERM; 141 the reader of the output has gone.",
     )
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -1,5 +1,6 @@
 """Checkpoints: safetensors and a configuration, written whole or not at all, and never unpickled (chapter 4)."""
 
+import hashlib
 import inspect
 import json
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ FORMAT = "vrnn_tutorial 1"
 Model = VRNN | CharRNN | VAE
 KNOWN: dict[str, Any] = {made.__name__: made for made in (VRNN, CharRNN, VAE, VRNNCell)}
 WEIGHTS = "model."
+DIGEST = "sha256"  # the metadata's name for what files have that were saved with one
 
 
 def make_model(name: str, configuration: dict, cell: str = "VRNNCell", classes: Sequence[type] = ()) -> Model:
@@ -93,6 +95,7 @@ def save_checkpoint(
         content = {name: tensor.half() for name, tensor in content.items()}
         if lost := [name for name, tensor in content.items() if not tensor.isfinite().all()]:
             raise ValueError(f"{lost[0].removeprefix(WEIGHTS)} has values beyond float16's; save it without half=True.")
+    content |= tensors or {}
     metadata = {
         "format": FORMAT,
         "model": type(model).__name__,
@@ -100,7 +103,24 @@ def save_checkpoint(
         "configuration": json.dumps(model.configuration),
         "about": json.dumps(about),
     }
-    write_atomically(path, safetensors.torch.save(content | (tensors or {}), metadata))
+    metadata[DIGEST] = _digest(metadata, content)
+    write_atomically(path, safetensors.torch.save(content, metadata))
+
+
+def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of all that a checkpoint holds, by which one is known that was damaged."""
+    names = sorted(tensors)
+    told = json.dumps([sorted(metadata.items()), names, tensor_hash(tensors[name] for name in names)])
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def tensor_hash(tensors: Iterable[Tensor]) -> str:
+    """SHA-256 of tensors one after the other: types, shapes and contents."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def classes_of(model) -> list[type]:
@@ -140,11 +160,16 @@ def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Mod
 def read_parts(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor], dict[str, Tensor]]:
     """What a checkpoint's file tells, its weights and its other tensors, whatever class the model is of.
 
-    Raises FileNotFoundError and, for a file that is truncated, foreign or pickled, ValueError.
+    Raises FileNotFoundError, OSError for a file that cannot be read and, for one that is truncated, damaged, foreign or
+    pickled, ValueError.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no checkpoint {path}.")
+    try:
+        path.open("rb").close()
+    except (FileNotFoundError, IsADirectoryError):
+        raise FileNotFoundError(f"There is no checkpoint {path}.") from None
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be read ({error.strerror}); nothing was loaded") from error
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -154,6 +179,8 @@ def read_parts(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor], dic
         raise ValueError(f"{path} is no safetensors file, or is cut short ({error}); nothing was loaded.") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} was not saved by this project ({FORMAT!r}): unknown model; nothing was loaded.")
+    if DIGEST in metadata and metadata.pop(DIGEST) != _digest(metadata, tensors):
+        raise ValueError(f"{path} is damaged: it does not hold what was saved; nothing was loaded.")
     weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}
     return metadata, weights, {n: t for n, t in tensors.items() if not n.startswith(WEIGHTS)}
 
@@ -162,9 +189,9 @@ def load_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> Model:
     """The model saved at `path`, on the CPU, in evaluation mode.
 
     classes: models, cells and emissions from outside this package, of which the checkpoint may hold one: none is ever
-    imported because a file says so. Raises FileNotFoundError if there is no file, and ValueError for one that is
-    truncated, foreign, pickled, that holds a class not given, or whose weights and configuration differ. Nothing is
-    ever unpickled.
+    imported because a file says so. Raises FileNotFoundError if there is no file, OSError for one that cannot be read,
+    and ValueError for one that is truncated, damaged, foreign, pickled, that holds a class not given, or whose weights
+    and configuration differ. Nothing is ever unpickled.
     """
     return read_checkpoint(path, classes)[0].eval()
 

@@ -3,9 +3,12 @@
 The folder holds `history.json`, `last.safetensors`, `best.safetensors` and the checkpoints that were asked for.
 """
 
+import contextlib
 import hashlib
+import itertools
 import json
 import math
+import os
 import platform
 import shlex
 import sys
@@ -13,20 +16,20 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .cell import VRNNCell
-from .checkpoint import classes_of, read_checkpoint, read_parts, save_checkpoint, uncompiled
+from .checkpoint import classes_of, read_checkpoint, read_parts, save_checkpoint, tensor_hash, uncompiled
 from .evaluation import Evaluation
-from .files import write_atomically
+from .history import LOSSES, as_json, history_of, number, read_history, write_history
 from .schedules import value_at
 
-#: What the history tells of each update.
-LOSSES = ("reconstruction", "kl", "gradient_norm")
 #: The schedules that shape the loss, whose values must have been the same in all updates of a run.
 LOSS_SCHEDULES = ("kl_weight", "free_bits")
 
@@ -43,8 +46,12 @@ class Record(NamedTuple):
     sample: str | None  # text generated then, from a model of codes
 
 
+#: The run that has a folder, of those of this process.
+_HOLDERS: WeakValueDictionary[Path, "Run"] = WeakValueDictionary()
+
+
 class Run:
-    """A run's model, optimizer, carried state and history.
+    """A run's model, optimizer, carried state and history. While it lasts, its folder is locked.
 
     Args:
         model: what is trained.
@@ -53,14 +60,15 @@ class Run:
         resume: whether to go on with the run in `out`, if there is one.
 
     Raises:
-        ValueError, FileExistsError: as `training.train`, for a folder with a run that cannot go on with these settings.
+        ValueError, FileExistsError, OSError: as `training.train`, for a folder that cannot be locked, or holds a run
+            that cannot go on with these settings.
     """
 
     def __init__(self, model, settings: dict, out: Path | None, resume: bool):
         self.model, self.out = model, out
         settings = {"model": _name_of(model), "configuration": model.configuration, **settings}
         # As history.json has them, with nine digits.
-        self.settings: dict = json.loads(_to_json({name: _describe(value) for name, value in settings.items()}))
+        self.settings: dict = json.loads(as_json({name: _describe(value) for name, value in settings.items()}))
         self.schedules = {name: settings[name] for name in LOSS_SCHEDULES}
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=settings["weight_decay"])
         decay = settings["ema_decay"]
@@ -79,18 +87,72 @@ class Run:
             "gradient_norm": [],
             "validation": [],
         }
+        self.rests, self.left, self._lock = True, False, None
+        if out is not None and out.exists():
+            self.claim()
+        try:
+            self._begin(settings["corpus"], resume)
+        except BaseException:
+            self.release()
+            raise
+
+    def _begin(self, corpus, resume: bool) -> None:
+        """Goes on from what is in the folder, if there is a run."""
         parts = None
-        if out is not None and _holds_run(out):
+        if self.out is not None and _holds_run(self.out):
             if not resume:
-                raise FileExistsError(f"{out} holds a run already; resume it, or choose another folder.")
-            parts = self._read(out)
-        if is_dataclass(settings["corpus"]):
-            self.check_data(settings["corpus"])
+                raise FileExistsError(f"{self.out} holds a run already; resume it, or choose another folder.")
+            parts = self._read(self.out)
+        if is_dataclass(corpus):
+            self.check_data(corpus)
         if parts is not None:
             self._restore(*parts)
         rates, rate = self.history["learning_rates"], self.settings["learning_rate"]
         if not rates or rates[-1]["learning_rate"] != rate:
             rates.append({"from": self.update, "learning_rate": rate})
+
+    def claim(self) -> None:
+        """Locks the folder, which it makes. A run of this process that has it, and rests, is saved and loses it.
+
+        Such a run is left over where an error, or Ctrl-C, came between two updates and is still being told of.
+        """
+        if self.out is None or self._lock is not None:
+            return
+        place = self.out.resolve()
+        if (former := _HOLDERS.get(place)) is not None and former.rests:
+            former.leave()
+        lock = FileLock(place / ".lock", thread_local=False)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise FileExistsError(
+                f"another training is at work in {self.out}; wait for its end, or choose another folder."
+            ) from None
+        except OSError as error:
+            raise OSError(error.errno, f"nothing can be saved in {self.out} ({error.strerror})") from error
+        self._lock, _HOLDERS[place] = lock, self
+
+    def release(self) -> None:
+        """Gives the folder free."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):  # where no file can go that is open
+                os.unlink(self._lock.lock_file)
+            self._lock.release()
+            self._lock = None
+
+    def leave(self) -> None:
+        """Saves what was learned, and nothing from then on."""
+        if self.update:
+            self.save()
+        self.release()
+        self.out, self.left = None, True
+
+    def go_on(self) -> None:
+        """Ends a rest. Raises ValueError if another run has taken the folder meanwhile."""
+        self.rests = False
+        if self.left:
+            raise ValueError("another training has taken this run's folder over, and goes on from where this one was.")
 
     @property
     def validated(self) -> bool:
@@ -137,7 +199,7 @@ class Run:
 
     def validation_done(self, evaluation: Evaluation, sample: str | None) -> None:
         """Keeps the weights if they are the best. The history hears of it last: what it tells has been done."""
-        losses = [_number(entry["loss"]) for entry in self.history["validation"]]
+        losses = [number(entry["loss"]) for entry in self.history["validation"]]
         if -math.inf < evaluation.loss < min(filter(math.isfinite, losses), default=math.inf):
             self._save_weights("best", self.averaged)
         self.saved = None
@@ -148,7 +210,7 @@ class Run:
         """History first: a history that is ahead of `last` is cut back to it, one behind could not be mended."""
         if self.out is None or self.saved == self.update:
             return
-        write_atomically(self.out / "history.json", _to_json(self.history).encode())
+        write_history(self.out, self.history)
         tensors = {f"state.{i}": tensor for i, tensor in enumerate(_leaves(self.state))}
         names = dict(zip(self.model.parameters(), (name for name, _ in self.model.named_parameters()), strict=True))
         for parameter, moments in self.optimizer.state.items():
@@ -171,9 +233,9 @@ class Run:
     def _read(self, out: Path) -> tuple[nn.Module, dict[str, Tensor]]:
         """The model and the tensors of the run that goes on, which has the same settings."""
         model, tensors, about = read_checkpoint(out / "last.safetensors", classes_of(self.model))
-        update, history = about["update"], _read_history(out, about["update"])
+        update, history = about["update"], read_history(out, about["update"])
         # Of its configuration an older run does not tell all that there is today; its checkpoint's model does.
-        there = history | json.loads(_to_json({"configuration": model.configuration}))
+        there = history | json.loads(as_json({"configuration": model.configuration}))
         here = self.settings
         changed = {name: "" for name in here if name != "learning_rate" and there[name] != here[name]}
         for name, had in about.get("schedules", {}).items():
@@ -225,12 +287,12 @@ def read_records(out: Path) -> list[Record]:
     if not _holds_run(out):
         return []
     metadata, weights, _ = read_parts(out / "last.safetensors")
-    history = _read_history(out, json.loads(metadata["about"])["update"])
+    history = read_history(out, json.loads(metadata["about"])["update"])
     precision = next(iter(weights.values())).dtype  # whose numbers nine digits give back
     losses = torch.tensor([history[name] for name in LOSSES], dtype=precision)
     taken = {
         entry["update"]: (
-            Evaluation(_number(entry["reconstruction"]), _number(entry["kl"]), 0.0, math.nan),
+            Evaluation(number(entry["reconstruction"]), number(entry["kl"]), 0.0, math.nan),
             entry["sample"],
         )
         for entry in history["validation"]
@@ -243,36 +305,9 @@ def read_records(out: Path) -> list[Record]:
 
 def _holds_run(out: Path) -> bool:
     """Whether there is a run. Raises ValueError for a pruned one, whose history tells what was deleted."""
-    if (out / "history.json").exists() and (deleted := _history(out).get("pruned")):
+    if (out / "history.json").exists() and (deleted := history_of(out).get("pruned")):
         raise ValueError(f"the run in {out} cannot go on: {deleted}; train into another folder.")
     return (out / "last.safetensors").exists()
-
-
-def _history(out: Path) -> dict:
-    try:
-        # Older runs call a ramp by its former name, and do not tell of all that is told today.
-        text = (out / "history.json").read_text().replace('"Linear(', '"Ramp(')
-        history = json.loads(text, parse_constant=lambda _: None)  # they had bare NaN and Infinity, too
-        rates = [{"from": 0, "learning_rate": history["learning_rate"]}]
-        options = {"word_dropout": 0.0, "objective": "elbo", "particles": 1, "ema_decay": 0.0, "bfloat16": False}
-        return {**options, "data": None, "learning_rates": rates, **history}
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{out / 'history.json'} cannot be read ({error}); the run cannot go on.") from error
-
-
-def _read_history(out: Path, update: int) -> dict:
-    """history.json up to this update, of which the last checkpoint is: it may be ahead."""
-    history = _history(out)
-    for name in LOSSES:
-        history[name] = history[name][:update]
-    history["validation"] = [entry for entry in history["validation"] if entry["update"] <= update]
-    history["learning_rates"] = [entry for entry in history["learning_rates"] if entry["from"] < update]
-    return history
-
-
-def _number(value: float | None) -> float:
-    """A loss out of a history, where one that is not finite is null."""
-    return math.nan if value is None else value
 
 
 def _leaves(state) -> list[Tensor]:
@@ -304,12 +339,9 @@ def _describe(value):
 
 def _data_hash(data) -> str | None:
     """Of all tensors that the data hold, or None if they hold none."""
-    digest, empty = hashlib.sha256(), True
-    for tensor in _tensors(data):
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        empty = False
-    return None if empty else digest.hexdigest()
+    tensors = _tensors(data)
+    first = next(tensors, None)
+    return None if first is None else tensor_hash(itertools.chain([first], tensors))
 
 
 def _tensors(data) -> Iterator[Tensor]:
@@ -331,16 +363,3 @@ def _versions() -> dict:
 
 def _command() -> str | None:
     return shlex.join(["python", *sys.orig_argv[1:]]) if "vrnn_tutorial" in sys.orig_argv else None
-
-
-def _to_json(history: dict) -> str:
-    """One line per entry. Nine digits give a float32 back exactly; JSON has no number that is not finite."""
-
-    def brief(value):
-        if isinstance(value, float):
-            return float(f"{value:.9g}") if math.isfinite(value) else None
-        if isinstance(value, dict):
-            return {key: brief(v) for key, v in value.items()}
-        return [brief(v) for v in value] if isinstance(value, list) else value
-
-    return "{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(brief(v))}" for k, v in history.items()) + "\n}\n"

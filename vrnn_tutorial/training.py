@@ -19,7 +19,7 @@ from .checkpoint import Model, uncompiled
 from .evaluation import Evaluation, evaluate
 from .generation import generate
 from .lengths import as_batch, mean_over_steps, real_steps
-from .models import check_latent
+from .models import check_latent, check_sequences
 from .run import Record, Run
 from .schedules import Schedule, non_negative, value_at
 
@@ -98,7 +98,7 @@ def train(
     Raises:
         ValueError: at the call for settings that make no run, and for a run in `out` that was made with others or was
             pruned; later for a schedule that gives no finite number, zero or more, and for a corpus without a batch.
-        FileExistsError: if `out` holds a run, and resume is not asked for.
+        FileExistsError: if `out` holds a run, and resume is not asked for; or if another training is at work in it.
         FloatingPointError: if a loss or gradient is not finite; files stay as last saved.
         OSError: if a file cannot be written.
 
@@ -122,8 +122,8 @@ def train(
         raise ValueError(f"{objective} takes neither a KL weight nor free bits.")
     if objective != "elbo":
         check_latent(model, objective)
-    if objective == "fivo" and not hasattr(model, "zero_state"):
-        raise ValueError(f"fivo filters sequences, which a {type(model).__name__} does not read.")
+    if objective == "fivo":
+        check_sequences(model, objective)
     reads = model.batch_axis == 0
     if (gives := getattr(corpus, "batch_first", reads)) != reads:
         raise ValueError(f"the corpus has batch_first={gives}, and the model batch_first={reads}: they must agree.")
@@ -180,12 +180,16 @@ def _loop(model, run: Run, settings: dict, updates: int, validation, keep: set[i
         return run.update % settings["evaluate_every"] == 0 or run.update == updates or run.update in keep
 
     try:
+        run.claim()
+        run.go_on()
         # At the start; or where a run was left between a step and its validation.
         if due() and not run.validated:
             evaluation, text = _examine(run, validation, keep, seed)
             run.save()
             if run.update and evaluation is not None:
+                run.rests = True
                 yield Record._make((run.update, *run.losses, math.nan, evaluation, text))
+                run.go_on()
         bar = tqdm(total=updates, initial=run.update, unit="update", disable=not progress)
         with bar:
             while run.update < updates:
@@ -230,13 +234,17 @@ def _loop(model, run: Run, settings: dict, updates: int, validation, keep: set[i
                 speed = scored * model.emission_type.characters / seconds
                 bar.set_postfix_str(f"{losses[0]:.3f} + KL {losses[1]:.3f} nats, {speed:,.0f} characters/s", False)
                 bar.update()
+                run.rests = True
                 yield Record._make((run.update, *losses, norm, speed, evaluation, text))
+                run.go_on()
     except (FloatingPointError, OSError):
         raise
     except BaseException:
         # Left early: by break, Ctrl-C, or an error in the caller's loop.
         run.save()
         raise
+    finally:
+        run.release()
 
 
 def _forward(model, x: Tensor, lengths: Tensor | None, state, settings: dict, kl_weight: float, free_bits: float):
@@ -325,15 +333,19 @@ def _seeded(seed: int, update: int, device: torch.device):
 
 @contextlib.contextmanager
 def _uninterrupted():
-    """Holds Ctrl-C back while weights, moments and history change together."""
+    """Holds Ctrl-C back while weights, moments and history change together; SIGTERM, too, where it raises as that."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    pressed = []
-    handler = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+    came = []
+    for number in handlers:
+        signal.signal(number, lambda number, _: came.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
-    if pressed and callable(handler):
-        handler(signal.SIGINT, None)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in came[:1]:
+        handlers[number](number, None)
