@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from IPython import get_ipython
 from IPython.display import display
 from matplotlib.backend_bases import FigureCanvasBase
-from recorder import quoted, record
+from recorder import of_svg, quoted, record
 
 from vrnn_tutorial import widgets
 from vrnn_tutorial.widgets import pictures as room
@@ -42,7 +42,7 @@ def install() -> None:
         kind.__init__ = building
 
     FigureCanvasBase.print_figure, room.png, widgets.Chart.update = printing, picturing, updating
-    for kind in (widgets.Picture, widgets.LiveText, widgets.Chart):
+    for kind in (widgets.Picture, widgets.Page, widgets.LiveText, widgets.Chart):
         made_by(kind, kind.__init__)
     published = 0
 
@@ -62,8 +62,8 @@ def shown(widget) -> list[str]:
         widget._due = 0  # it draws twice a second at most: which of its pictures is the last is a matter of chance
         widget.update(*widget.latest)
         return pictures[widget.value]
-    if isinstance(widget, widgets.Picture):
-        return pictures[widget.image.value] if not widget.error.value else [widget.error.value]
+    if isinstance(widget, widgets.Picture | widgets.Page):
+        return [widget.error.value] if widget.error.value else seen(widget.screen.value)
     if not widget._worker:
         widget.start()  # what a move does, too
     widget.wait()
@@ -75,7 +75,13 @@ def wanted(plain: str | dict[str, str], values: dict) -> list[str]:
     names = get_ipython().user_ns | values
     if isinstance(plain, dict):
         return [f"{title}: {''.join(eval(stream, names))}" for title, stream in plain.items()]
-    return pictures[room.png(eval(plain, names))]
+    drawn = eval(plain, names)
+    return seen(drawn if isinstance(drawn, str) else room.png(drawn))
+
+
+def seen(screen: bytes | str) -> list[str]:
+    """The record of what a screen shows, a picture or a page."""
+    return of_svg(screen) if isinstance(screen, str) else pictures[screen]
 
 
 def others(controls: dict) -> Iterator[tuple[str, object]]:

@@ -12,6 +12,7 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
+from xml.etree import ElementTree
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -30,6 +31,8 @@ from matplotlib.spines import Spine
 from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FixedLocator, LogFormatter, NullFormatter, ScalarFormatter
 from matplotlib.transforms import Transform
+
+from vrnn_tutorial.drawing import read_path
 
 ALL_SHOWN = 8  # numbers; also the parts of more
 TEXTS = 30  # of one look in one panel: more are recorded together
@@ -255,6 +258,22 @@ def of_axes(ax: Axes, legends: list[Legend]) -> list[str]:
     for inner in ax.child_axes:
         lines += ["inside it:", *of_axes(inner, [])]
     return lines
+
+
+def of_svg(page: str) -> list[str]:
+    """The lines of a page with an SVG: of each colour its points, and when they come in; then the words."""
+    svg = page[: page.index("</svg>") + len("</svg>")]
+    together = defaultdict(list)
+    for path in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}path"):
+        together[path.get("stroke")].append((read_path(path.get("d")), path.get("style", "")))
+    lines = ["page"]
+    for colour, paths in together.items():
+        strokes = [stroke for each, _ in paths for stroke in each]
+        lines.append(f"{len(strokes)} strokes {colour}, in {len(paths)} lines")
+        lines += [f"  {axis} {numbers(values, 1000.0)}" for axis, values in zip("xy", np.concatenate(strokes).T)]
+        times = [float(time) for _, style in paths for time in re.findall(r"[\d.]+", style)]
+        lines += [f"  seconds {numbers(times, 10.0)}"] * bool(times)
+    return lines + [quoted(words) for words in re.findall(r">([^<>]+)<", page[len(svg) :])]
 
 
 def record(figure: Figure) -> list[str]:

@@ -65,6 +65,36 @@ WIDGETS = {
         {"": "generate(vrnn, prime=passage, temperature=0.5, length=400, seed=seed, shift=x * main[0] + y * main[1])"},
         [("x", "1.5"), ("x", "-1.0"), ("y", "1.0"), ("seed", "7"), ("seed", "20")],
     ),
+    "07_the_pen next-live": (
+        "plots.next_places([moment(drawing, strokes)], credit=CREDIT)",
+        [("strokes", "2"), ("drawing", "40"), ("strokes", "20"), ("strokes", "1")],
+    ),
+    "07_the_pen invented-live": (
+        """widgets.drawn([to_strokes(steps) for steps in draw(models[model], 40, temperature=temperature,
+        prior_temperature=deviation, seed=seed)], 8, pace=pace, credit=CREDIT)""",
+        [
+            ("temperature", "0.0"),
+            ("temperature", "1.0"),
+            ("seed", "7"),
+            *(("model", f"list(models)[{i}]") for i in range(4)),
+            ("model", "list(models)[1]"),
+            ("deviation", "0.3"),
+            ("pace", "1"),
+        ],
+    ),
+    "07_the_pen endings-live": (
+        "ended(sheet, drawing, strokes, temperature, seed)",
+        [
+            ("strokes", "1"),
+            ("drawing", "40"),
+            ("temperature", "1.0"),
+            ("seed", "3"),
+            ("sheet", "[[[0.2, 0.3], [0.8, 0.3]], [[0.5, 0.3], [0.5, 0.9]]]"),
+            ("sheet", "[[[0.5, 0.5]]]"),
+            ("sheet", "[]"),
+        ],
+    ),
+    "07_the_pen pad": ("there(point)", [("point", "(60.0, 60.0)"), ("point", "(700.0, 400.0)")]),
 }
 
 

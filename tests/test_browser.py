@@ -513,6 +513,91 @@ class TestChapter6(Chapter):
         led_away()
 
 
+class TestChapter7(Pictures):
+    chapter = "07_the_pen.ipynb"
+
+    def drawn(self, notebook, label):
+        """The page of drawings below a control."""
+        named = notebook.page.locator(".widget-label").get_by_text(label, exact=True)
+        widget = notebook.panel.locator(".jp-OutputArea-output").filter(has=named)
+        return widget.locator(".widget-html-content").filter(has=notebook.page.locator("svg"))
+
+    def strokes(self, page):
+        """Of each path its colour and its points."""
+        return page.locator("path").evaluate_all("all => all.map(e => [e.getAttribute('stroke'), e.getAttribute('d')])")
+
+    def changed_and_back(self, notebook, page, there, back):
+        before = self.strokes(page)
+        assert before
+        there()
+        notebook.until(lambda: self.strokes(page) != before, "other drawings")
+        back()
+        notebook.until(lambda: self.strokes(page) == before, "the first drawings again")
+
+    def test_where_the_pen_may_go_follows_the_strokes(self, notebook):
+        self.pressed_there_and_back(notebook, "strokes so far", "ArrowLeft", "ArrowRight")
+        self.pressed_there_and_back(notebook, "held-out drawing", "ArrowLeft", "ArrowRight")
+
+    def test_invented_characters_follow_every_control(self, notebook):
+        page = self.drawn(notebook, "temperature")
+        for label in ("temperature", "seed"):
+            press = partial(notebook.press, label)
+            self.changed_and_back(notebook, page, partial(press, "ArrowRight"), partial(press, "ArrowLeft"))
+        model = notebook.control("model").locator("select")
+        first = model.input_value()
+        self.changed_and_back(
+            notebook, page, lambda: model.select_option("VRNN, one Gaussian"), lambda: model.select_option(first)
+        )
+
+    def test_strokes_come_in_at_a_pens_pace_in_their_order(self, notebook):
+        page, pace = self.drawn(notebook, "temperature"), notebook.control("strokes").locator("select")
+        pace.select_option("by a pen")
+        lines = page.locator("path.timed")
+        notebook.until(lambda: lines.count() > 40, "a line for each stroke")
+        delays = lines.evaluate_all("all => all.map(e => parseFloat(getComputedStyle(e).animationDelay))")
+        assert delays.count(0) == 40, "the first stroke of each character does not begin at once"
+        hidden = "all => all.filter(e => getComputedStyle(e).visibility === 'hidden').length"
+        notebook.until(lambda: 0 < lines.evaluate_all(hidden) < lines.count(), "strokes that are still to come")
+        notebook.until(lambda: lines.evaluate_all(hidden) == 0, "all of them")
+        pace.select_option("at once")
+        notebook.until(lambda: lines.count() == 0, "all at once")
+
+    def test_forty_characters_are_drawn_anew_in_time(self, notebook):
+        keys = ("ArrowLeft", "ArrowRight") * 4
+        page = self.drawn(notebook, "temperature")
+        times = [(notebook.seconds_to_answer("temperature", key, page), crowding()) for key in keys]
+        assert in_time(times), times
+
+    def test_a_reader_begins_a_character_and_the_model_ends_it(self, notebook):
+        page, sheet = self.drawn(notebook, "their seed"), notebook.panel.locator(".canvas-field")
+        before = self.strokes(page)
+        expect(page).to_contain_text("The sheet is empty")
+        for number, ends in enumerate((((0.2, 0.3), (0.8, 0.3)), ((0.5, 0.3), (0.5, 0.8))), 1):
+            notebook.stroke(sheet, *ends)
+            expect(page).to_contain_text("your drawing")
+            (ink, given), (orange, _) = self.until_given(notebook, page, 8 * number)
+            assert given.count("M") == 8 * number and ink != orange
+        notebook.panel.get_by_role("button", name="Clear").click()
+        notebook.until(lambda: self.strokes(page) == before, "the held-out character again")
+
+    def until_given(self, notebook, page, count):
+        notebook.until(lambda: self.strokes(page)[0][1].count("M") == count, f"{count} given strokes")
+        return self.strokes(page)
+
+    def test_each_place_of_the_pad_is_another_character(self, notebook):
+        field = notebook.panel.locator(".pad-field")
+        page = notebook.panel.locator(".widget-html-content").filter(has_text=re.compile("moved by"))
+        seen, box = [self.strokes(page)], field.bounding_box()
+        for x, y in ((0.2, 0.2), (0.8, 0.7)):
+            field.click(position={"x": x * box["width"], "y": y * box["height"]})
+            notebook.until(lambda: self.strokes(page) not in seen, "another character")
+            seen.append(self.strokes(page))
+        given = [strokes[0] for strokes in seen]
+        assert given[0] == given[1] == given[2], "what was given has changed"
+        field.press("ArrowLeft")
+        notebook.until(lambda: "moved by +1" in page.inner_text(), "the place's name")
+
+
 #: Renders a surface in an empty page, on a model that does as anywidget's: `set` tells who listens, and `save_changes`
 #: the kernel.
 RENDER = """async ([source, traits, picture]) => {

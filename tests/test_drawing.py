@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from vrnn_tutorial.drawing import (
     Gallery,
+    Line,
     is_inside,
     read_path,
     read_svg,
@@ -324,13 +325,25 @@ def test_a_grid_without_a_column_is_refused():
 
 def test_an_svg_has_its_paths_their_colours_and_the_credit_and_reads_as_it_was():
     real, invented = [[(1, 2), (30, 4)]], [[(5, 6), (7, 8)], [(9, 9), (10, 9)]]
-    svg = write_svg([(write_path(real), "black"), (write_path(invented), "#b00")], 218, 109, "after <A & B>", 0.5)
+    svg = write_svg(
+        [Line(write_path(real), "black"), Line(write_path(invented), "#b00")], 218, 109, "after <A & B>", 0.5
+    )
     assert equal(read_svg(svg.encode()), [*real, *invented])
     root = ElementTree.fromstring(svg)
     paths = list(root.iter("{http://www.w3.org/2000/svg}path"))
     assert [path.get("stroke") for path in paths] == ["black", "#b00"]
     assert root.findtext("{http://www.w3.org/2000/svg}desc") == "after <A & B>"
     assert (root.get("width"), root.get("height"), root.get("viewBox")) == ("109", "54.5", "0 0 218 109")
+
+
+def test_a_line_of_an_svg_may_be_drawn_in_its_time():
+    still, moving = write_path([[(1, 2), (3, 4)]]), write_path([[(5, 6), (7, 8)]])
+    svg = write_svg([Line(still, "black"), Line(moving, "red", 1.5, 0.25)], 109, 109, "")
+    assert svg.count("@keyframes") == 1 and equal(read_svg(svg.encode()), [[(1, 2), (3, 4)], [(5, 6), (7, 8)]])
+    first, second = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}path")
+    assert set(first.attrib) == {"d", "stroke"}
+    assert second.get("style") == "animation-delay:1.50s;animation-duration:0.25s" and second.get("class") == "timed"
+    assert "@keyframes" not in write_svg([Line(still, "black"), Line(moving, "red", 1.5)], 109, 109, "")
 
 
 @pytest.mark.parametrize("point", [(-0.1, 50), (50, -0.1), (109.1, 50), (50, 109.1)])

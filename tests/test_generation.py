@@ -203,7 +203,19 @@ def test_a_shift_moves_z_by_as_many_deviations_and_nothing_else():
         assert text == chr(int(emission.logits.argmax())), "the prime was read with z moved as well"
 
 
-@pytest.mark.parametrize("model, size", [(vrnn(), 2), (char_rnn(), 3)])
+def test_each_stream_may_have_a_shift_of_its_own():
+    model, shifts = vrnn(), torch.tensor([[0.0, 0.0, 0.0], [1.0, -2.0, 0.5]], dtype=torch.float64)
+    options = {"prime": encode(PRIME), "prior_temperature": 0.0, "temperature": 0.0}
+    both = take(model, 5, streams=2, shift=shifts, **options)
+    for i, shift in enumerate(shifts):
+        alone = take(model, 5, shift=shift, **options)
+        assert_close([step.z[i] for step in both], [step.z[0] for step in alone])
+        assert [step.x[i] for step in both] == [step.x[0] for step in alone]
+
+
+@pytest.mark.parametrize(
+    "model, size", [(vrnn(), (2,)), (char_rnn(), (3,)), (vrnn(), (2, 3)), (vrnn(), (1, 1, 3)), (vrnn(), (1, 2))]
+)
 def test_a_shift_of_what_is_not_z_is_refused(model, size):
     with pytest.raises(ValueError, match="shift moves z, which has"):
         sample(model, shift=torch.zeros(size))

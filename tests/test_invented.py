@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 import torch
 from helpers import spread
+from torch.testing import assert_close
 
 from vrnn_tutorial import VRNN, CharRNN, Pen, Scaled, VRNNCell, evaluate, pen
 from vrnn_tutorial.batches import dequantised
@@ -125,6 +126,14 @@ def test_a_shift_may_move_the_next_point_alone():
     again = next(sample(model, state=model.advance(moved.x, moved.z, state), temperature=0.0, prior_temperature=0.0))
     assert torch.equal(once[4], moved.x[0]) and torch.equal(once[5], again.x[0])
     assert torch.equal(drawn(shift=shift, shifted=0), plain)
+
+
+def test_each_character_may_have_a_shift_of_its_own():
+    model, shifts = that_rarely_ends(vrnn()), torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, -1.0], [-2.0, 1.0, 0.0]])
+    certain = {"begun": BEGUN, "temperature": 0.0, "prior_temperature": 0.0, "most": 9}
+    together = draw(model, 3, shift=shifts, **certain)
+    for steps, shift in zip(together, shifts, strict=True):
+        assert_close(steps, draw(model, 1, shift=shift, **certain)[0])
 
 
 @pytest.mark.parametrize("begun", [None, BEGUN])

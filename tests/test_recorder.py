@@ -4,8 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.patches import Ellipse, FancyArrowPatch
-from recorder import record
+from recorder import of_svg, record
 from records import alike, settled
+
+from vrnn_tutorial import widgets
 
 X = np.linspace(0, 3, 50)
 GRID = np.add.outer(np.arange(4.0), 3 * np.arange(5.0) ** 2)
@@ -18,6 +20,28 @@ def drawn(draw) -> list[str]:
     fig.draw_without_rendering()
     plt.close(fig)
     return record(fig)
+
+
+def test_a_pages_record_tells_its_strokes_their_colours_times_and_words():
+    drawings = [[np.array([[0, 0], [9, 9]]), np.array([[9, 9], [8, 3]])]] * 2
+    options = {"columns": 2, "given": 1, "pace": 0.0, "credit": "who", "note": "what"}
+    records = [
+        of_svg(widgets.drawn(drawings, **options | change))
+        for change in ({}, {"columns": 1}, {"given": 0}, {"pace": 1.0}, {"credit": "who else"}, {"note": "how"})
+    ]
+    records.append(of_svg(widgets.drawn([drawings[0], drawings[0][::-1]], **options)))
+    assert len({tuple(lines) for lines in records}) == len(records)
+    assert records[0] == [
+        "page",
+        "2 strokes #222222, in 1 lines",
+        "  x 0. 9. 109. 118.",
+        "  y 0. 9. 0. 9.",
+        "2 strokes #D55E00, in 1 lines",
+        "  x 9. 8. 118. 117.",
+        "  y 9. 3. 9. 3.",
+        '"what"',
+        '"who"',
+    ]
 
 
 def two_lines(ax, labels=("one", "two"), legend=()):

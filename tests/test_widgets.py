@@ -7,9 +7,11 @@ import re
 import threading
 import time
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import ipywidgets
 import matplotlib.image
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -17,8 +19,10 @@ from matplotlib.patches import Rectangle
 
 from vrnn_tutorial import VAE, VRNN, CharRNN, VRNNCell, generate, sample, widgets
 from vrnn_tutorial.checkpoint import save_checkpoint
+from vrnn_tutorial.drawing import read_path
 from vrnn_tutorial.emissions import Categorical, Chained, Gaussian
 from vrnn_tutorial.emissions.codes import ASCII
+from vrnn_tutorial.plots import INK, ORANGE
 from vrnn_tutorial.text import encode
 from vrnn_tutorial.text_statistics import words
 from vrnn_tutorial.widgets.pictures import png
@@ -26,7 +30,7 @@ from vrnn_tutorial.widgets.pictures import png
 
 def shade(picture):
     """The grey of the picture's corner, 0 to 1."""
-    return matplotlib.image.imread(io.BytesIO(picture.image.value))[0, 0, 0]
+    return matplotlib.image.imread(io.BytesIO(picture.screen.value))[0, 0, 0]
 
 
 def draw_grey(grey):
@@ -120,7 +124,7 @@ def test_a_picture_that_cannot_be_drawn_says_why_keeps_the_last_one_and_comes_ba
     picture.controls["grey"].value = 1.0
     assert shade(picture) == pytest.approx(0.2, abs=0.01), "the last picture is gone"
     assert "&lt;too&gt; bright" in picture.error.value
-    assert picture.children.index(picture.error) < picture.children.index(picture.image), "far from the controls"
+    assert picture.children.index(picture.error) < picture.children.index(picture.screen), "far from the controls"
     picture.controls["grey"].value = 0.4
     assert picture.error.value == ""
     assert shade(picture) == pytest.approx(0.4, abs=0.01)
@@ -139,7 +143,7 @@ def test_an_error_stands_under_the_text_box_in_one_sentence_and_the_last_picture
     row, image = picture.children
     grey, box = row.children
     assert (grey, box.children) == (picture.controls["grey"], (picture.controls["text"], picture.error))
-    assert image is picture.image
+    assert image is picture.screen
     picture.controls["text"].value = "b"
     assert picture.error.value == ""
 
@@ -212,6 +216,61 @@ def test_a_canvas_gives_its_strokes_and_can_be_cleared():
     assert shade(picture) == pytest.approx(0.5, abs=0.01)
     canvas.clear()
     assert canvas.value == [] and shade(picture) == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_page_shows_what_its_function_gives_and_keeps_the_last_while_one_fails():
+    def write(strokes, number):
+        if number > 2:
+            raise ValueError("there is no <third>")
+        return f"<b>{len(strokes)} {number}</b>"
+
+    canvas, number = widgets.Canvas("character"), widgets.slider(0, 4, 1, 1, "number")
+    page = widgets.Page(write, strokes=canvas, number=number)
+    assert page.screen.value == "<b>0 1</b>"
+    canvas.value = [[[0.1, 0.2]]]
+    assert (page.screen.value, page.error.value) == ("<b>1 1</b>", "")
+    number.value = 3
+    assert page.screen.value == "<b>1 1</b>" and "There is no &lt;third&gt;" in page.error.value
+    number.value = 2
+    assert (page.screen.value, page.error.value) == ("<b>1 2</b>", "")
+
+
+#: Two drawings of two strokes each: lines of 50 and 125 units, of 50 units and a dot.
+DRAWINGS = [
+    [np.array([(0, 0), (30, 40)]), np.array([(0, 0), (0, 125)])],
+    [np.array([(9, 9), (9, 59)]), np.array([(5, 5)])],
+]
+
+
+def lines_of(page):
+    """Colour, strokes, and begin and duration in seconds, of each path of a page with an SVG."""
+    svg = ElementTree.fromstring(page[: page.index("</svg>") + 6])
+    for path in svg.iter("{http://www.w3.org/2000/svg}path"):
+        strokes = [stroke.tolist() for stroke in read_path(path.get("d"))]
+        yield path.get("stroke"), strokes, [float(time) for time in re.findall(r"[\d.]+", path.get("style", ""))]
+
+
+def test_drawn_strokes_stand_in_their_places_the_given_ones_dark():
+    page = widgets.drawn(DRAWINGS, 1, given=1, credit="after <A>", note="two & two")
+    assert list(lines_of(page)) == [
+        (INK, [[[0, 0], [30, 40]], [[9, 118], [9, 168]]], []),
+        (ORANGE, [[[0, 0], [0, 125]], [[5, 114], [5, 114]]], []),
+    ]
+    assert page.endswith("after &lt;A&gt;</div>") and "<div>two &amp; two</div>" in page
+    assert 'viewBox="0 0 109 218"' in page
+    ((colour, strokes, _),) = lines_of(widgets.drawn(DRAWINGS, 2, credit=""))
+    assert (colour, len(strokes)) == (ORANGE, 4)
+
+
+def test_drawn_strokes_may_come_in_at_the_pace_of_a_pen():
+    slow, quick = (list(lines_of(widgets.drawn(DRAWINGS, 2, pace=pace, credit=""))) for pace in (1.0, 2.0))
+    assert [strokes for _, strokes, _ in slow] == [
+        [[[0, 0], [30, 40]]], [[[0, 0], [0, 125]]], [[[118, 9], [118, 59]]], [[[114, 5], [114, 5]]],
+    ]  # fmt: skip
+    assert [times for *_, times in slow] == [[0, 0.2], [0.32, 0.5], [0, 0.2], [0.32, 0.0]]
+    assert [times for *_, times in quick][:2] == [[0, 0.1], [0.16, 0.25]]
+    (ink, *_, times), *_ = lines_of(widgets.drawn(DRAWINGS, 2, given=1, pace=1.0, credit=""))
+    assert (ink, times) == (INK, [])
 
 
 def test_a_first_picture_that_cannot_be_drawn_fails_its_cell():

@@ -27,6 +27,12 @@ SAMPLES = 8
 TOLERANCE = 1.0
 #: Straight pieces for each curve: no curve of KanjiVG, whose grid has 109 units, leaves them by more than 0.3.
 PIECES = 16
+#: How a line is drawn in its time: of a length of 1, that of the dash which comes in grows from 0.
+_PEN = (
+    "<style>@media (prefers-reduced-motion: no-preference) { .timed { animation: pen linear both } } "
+    "@keyframes pen { from { stroke-dashoffset: 1; visibility: hidden } to { stroke-dashoffset: 0 } }</style>"
+)
+_TIMED = ' class="timed" pathLength="1" stroke-dasharray="1" style="animation-delay:{:.2f}s;animation-duration:{:.2f}s"'
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)")
 _T = np.arange(1, PIECES + 1)[:, None] / PIECES
 _BERNSTEIN = ((1 - _T) ** 3, 3 * _T * (1 - _T) ** 2, 3 * _T**2 * (1 - _T), _T**3)
@@ -165,20 +171,37 @@ def write_grid(drawings: Iterable[Sequence[ArrayLike]], columns: int, cell: floa
     return "".join(write_path([stroke + place for stroke in _checked(d)]) for d, place in zip(drawings, places))
 
 
-def write_svg(paths: Iterable[tuple[str, str]], width: float, height: float, credit: str, scale: float = 1.0) -> str:
-    """An SVG of paths, each with its colour, and with the credit of what it shows, which is not drawn.
+class Line(NamedTuple):
+    """A path of an SVG, as `write_path` and `write_grid` give it, with the name of its colour; and when it is drawn."""
+
+    path: str
+    colour: str
+    begin: float = 0.0  # seconds from the moment when the SVG is shown
+    seconds: float = 0.0  # of drawing it; 0: it is there from the beginning
+
+
+def write_svg(lines: Iterable[Line], width: float, height: float, credit: str, scale: float = 1.0) -> str:
+    """An SVG of lines, and with the credit of what it shows, which is not drawn.
+
+    Who has asked the system for less motion sees all lines at once.
 
     Args:
-        paths: as `write_path` and `write_grid` give them, each with the name of a colour.
+        lines: in the order in which they are drawn over one another.
         width, height: in units of the grid.
         credit: whose drawings these are; `corpora.kanji.CREDIT`, if they come from there.
         scale: pixels of the screen for each unit.
     """
-    lines = "".join(f'<path d="{path}" stroke="{escape(colour)}"/>' for path, colour in paths)
+    lines = list(lines)
+    paths = "".join(
+        f'<path d="{line.path}" stroke="{escape(line.colour)}"'
+        f"{_TIMED.format(line.begin, line.seconds) if line.seconds else ''}/>"
+        for line in lines
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * scale:g}" height="{height * scale:g}" '
-        f'viewBox="0 0 {width:g} {height:g}"><desc>{escape(credit)}</desc><g fill="none" stroke-width="3" '
-        f'stroke-linecap="round" stroke-linejoin="round">{lines}</g></svg>'
+        f'viewBox="0 0 {width:g} {height:g}" style="max-width:100%;height:auto"><desc>{escape(credit)}</desc>'
+        f"{_PEN if any(line.seconds for line in lines) else ''}"
+        f'<g fill="none" stroke-width="3" stroke-linecap="round" stroke-linejoin="round">{paths}</g></svg>'
     )
 
 

@@ -49,7 +49,8 @@ def sample(
         prior_temperature: multiplies the deviation of z, also while the prime is read; with both at 0 all is certain.
         streams: how many sequences; as many as the list of primes or the state has, else 1.
         seed: the same one gives the same stream; None draws one.
-        shift: (Z,), by which each generated z is moved, in units of the prior's deviation (chapter 6).
+        shift: (Z,), by which each generated z is moved, in units of the prior's deviation; or (B, Z), with one for each
+            stream (chapters 6 and 7).
 
     Raises:
         ValueError: for a temperature that is negative, NaN or infinite, fewer than one stream, streams that are not as
@@ -60,10 +61,6 @@ def sample(
     for name, value in (("temperature", temperature), ("prior_temperature", prior_temperature)):
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a finite number, zero or more, not {value}.")
-    if shift is not None and shift.shape != (model.latent_size,):
-        raise ValueError(
-            f"shift moves z, which has {model.latent_size} entries, but its shape is {tuple(shift.shape)}."
-        )
     if prime is not None and not isinstance(prime, list | tuple):
         prime = as_tensor(prime)
     model = copy.deepcopy(model).eval()
@@ -78,6 +75,11 @@ def sample(
         if len(counts) > 1 or min(counts, default=1) < 1:
             raise ValueError(f"streams, primes and states must be equally many, at least 1, not {sorted(counts)}.")
         (B,) = counts or {1}
+        if shift is not None and shift.shape not in ((model.latent_size,), (B, model.latent_size)):
+            raise ValueError(
+                f"shift moves z, which has {model.latent_size} entries in each of {B} streams, but its shape is "
+                f"{tuple(shift.shape)}."
+            )
         state = model.zero_state(weight.new_empty(B, 0)) if state is None else state
         if prime is not None and any(map(len, [prime] if isinstance(prime, Tensor) else prime)):
             x, lengths = _side_by_side(model, prime, B)

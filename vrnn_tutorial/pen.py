@@ -47,7 +47,7 @@ def draw(
             same, with its next stroke.
         temperature: of the emission: divides logits, multiplies variances.
         prior_temperature: multiplies the deviation of z, also while what is begun is read.
-        shift: (Z,), by which z is moved, in units of the prior's deviation.
+        shift: (Z,), by which z is moved, in units of the prior's deviation; or (count, Z), another one for each.
         shifted: in how many of the steps that are drawn; 1 moves the z of the next point alone.
         seed: of all that is drawn; the same one gives the same characters.
         most: steps of a character, those begun among them.

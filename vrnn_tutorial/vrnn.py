@@ -290,7 +290,7 @@ class VRNN(nn.Module):
             temperature: of x, as its distribution's `sample` has it.
             prior_temperature: multiplies z's deviation.
             generator: draws z and x.
-            shift: (Z,), by which z is moved, in units of the prior's deviation.
+            shift: (Z,) or (B, Z), by which z is moved, in units of the prior's deviation.
             noise: (B, Z), standard normal, for z, in the generator's place.
             uniforms: for x, in the generator's place, as its distribution's `sample` says.
 

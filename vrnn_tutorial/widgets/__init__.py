@@ -2,9 +2,10 @@
 
 from .canvas import Canvas
 from .controls import choice, place_in, slider, text_box
+from .drawn import drawn
 from .listening import Blind, Listen, Player
 from .live_text import LiveText, Written
-from .pictures import Chart, Picture, pad
+from .pictures import Chart, Page, Picture, pad
 from .text import OWN, fitted, generation, text_of
 from .walking import walk
 
@@ -15,10 +16,12 @@ __all__ = [
     "Chart",
     "Listen",
     "LiveText",
+    "Page",
     "Picture",
     "Player",
     "Written",
     "choice",
+    "drawn",
     "fitted",
     "generation",
     "pad",

@@ -1,4 +1,4 @@
-"""Pictures that follow controls, or a loop."""
+"""Pictures that follow controls, or a loop; pages that follow controls."""
 
 import io
 import threading
@@ -64,9 +64,9 @@ class Following(Controlled):
     An error in it stands by the text box, or else below the controls, and what was shown stays, until a move goes well.
     """
 
-    def __init__(self, below: ipywidgets.Widget, **controls: ipywidgets.ValueWidget):
-        self._lock, self.error = threading.Lock(), ipywidgets.HTML()
-        super().__init__(controls, below, error=self.error)
+    def __init__(self, screen: Any, **controls: ipywidgets.ValueWidget):
+        self.screen, self._lock, self.error = screen, threading.Lock(), ipywidgets.HTML()
+        super().__init__(controls, screen, error=self.error)
         self._drawn = self.values()
 
     def follow(self, **values) -> None:
@@ -96,12 +96,24 @@ class Picture(Following):
     """
 
     def __init__(self, draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget):
-        self.draw, self.image = draw, ipywidgets.Image(layout=NATURAL)
-        super().__init__(self.image, **controls)
+        self.draw = draw
+        super().__init__(ipywidgets.Image(layout=NATURAL), **controls)
         self.follow(**self.values())
 
     def follow(self, **values) -> None:
-        self.image.value = png(self.draw(**values))
+        self.screen.value = png(self.draw(**values))
+
+
+class Page(Following):
+    """HTML that follows its controls: draw(**values of the controls) gives it, the first time here."""
+
+    def __init__(self, draw: Callable[..., str], **controls: ipywidgets.ValueWidget):
+        self.draw = draw
+        super().__init__(ipywidgets.HTML(layout={"max_width": "100%"}), **controls)
+        self.follow(**self.values())
+
+    def follow(self, **values) -> None:
+        self.screen.value = self.draw(**values)
 
 
 class Chart(ipywidgets.Image):
