@@ -112,6 +112,29 @@ def test_a_row_says_what_was_measured(row):
     ]
 
 
+LARGE = re.findall(r"^\| \[([^\]]+)\]\(data/checkpoints/text/(\w+).safetensors\) \|(.*)\|$", README, flags=re.MULTILINE)
+
+
+def test_the_table_of_large_models_has_both():
+    assert [name for _, name, _ in LARGE] == ["vrnn", "charrnn"]
+
+
+@pytest.mark.parametrize("row", LARGE, ids=lambda row: row[1])
+def test_a_row_of_a_large_model_says_what_was_measured(row):
+    _, name, cells = row
+    measured = json.loads((ROOT / "data" / "experiments" / "text.json").read_text())[name]
+    losses = [measured["evaluation"][part]["loss"] for part in ("validation", "test", "last_tenth")]
+    assert [cell.strip() for cell in cells.split("|")] == [
+        f"{measured['parameters']:,}",
+        f"{measured['validation'][-1]['update']:,}",
+        f"{measured['processor_seconds'] / 60:.0f}",
+        *(f"{loss:.3f}" for loss in losses),
+        f"{measured['evaluation']['last_tenth']['kl']:.4f}",
+        f"{measured['blocks']:.3f}",
+        f"{measured['dynamic']['last_tenth']:.3f}",
+    ]
+
+
 def test_the_table_of_trials_has_every_run_on_streams():
     on_streams = {path.parent for path in HISTORIES if "ContiguousStreams" in json.loads(path.read_text())["corpus"]}
     assert {ROOT / "data" / folder for _, folder, _ in TRIALS} == on_streams

@@ -136,6 +136,16 @@ def test_a_model_is_measured_on_the_parts_that_are_named(tmp_path, fox, monkeypa
     assert "dynamic" not in text.measured(tmp_path / "model.safetensors", False)
 
 
+def test_a_rate_at_which_a_model_comes_apart_is_null_and_is_not_taken(tmp_path, fox, monkeypatch):
+    own = corpus_from_file(fox, vocabulary="own")
+    model = CharRNN(len(own.vocabulary), 4, emission=command_line.Categorical(1, own.vocabulary)).eval()
+    save_checkpoint(tmp_path / "model.safetensors", model)
+    losses = {0.0: 2.0, 0.01: 1.5, 0.03: 1.6, 0.1: float("nan"), 0.3: float("inf")}
+    monkeypatch.setattr(text, "followed", lambda model, codes, rate: losses[rate])
+    dynamic = text.measured(tmp_path / "model.safetensors", True)["dynamic"]
+    assert dynamic == {"rate": 0.01, "tried": {**losses, 0.1: None, 0.3: None}, "last_tenth": 1.5}
+
+
 @pytest.mark.parametrize("model", [char_rnn(), vrnn()], ids=["charrnn", "vrnn"])
 def test_blocks_are_read_from_nothing_but_the_character_before(model):
     """By hand: one block after the other, one step after the other."""

@@ -27,6 +27,7 @@ Its figures, in nats per character; those of a VRNN are minus the ELBO:
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -136,10 +137,11 @@ def measured(weights: Path, dynamically: bool) -> dict:
     if dynamically:
         half = corpus.validation[: len(corpus.validation) // 2]
         tried = {rate: followed(load_checkpoint(weights), half, rate) for rate in RATES}
-        rate = min(tried, key=tried.__getitem__)
+        finite = {rate: loss for rate, loss in tried.items() if math.isfinite(loss)}
+        rate = min(finite, key=finite.__getitem__)
         figures["dynamic"] = {
             "rate": rate,
-            "tried": tried,
+            "tried": {rate: finite.get(rate) for rate in RATES},  # null: it came apart
             "last_tenth": followed(load_checkpoint(weights), corpus.last_tenth, rate),
         }
     return figures
