@@ -783,6 +783,8 @@ def test_of_history_and_checkpoint_either_may_be_the_one_that_could_not_be_saved
     with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match=f"{name} could not be saved"):
         patch.setattr(os, "replace", full)
         run(vector_model(), vectors(), 6, out=tmp_path / "run", **options)
+    _, _, about = read_checkpoint(tmp_path / "run" / "last.safetensors")
+    assert len(history(tmp_path / "run")["kl"]) >= about["update"], "losses of updates that were made are lost"
     run(vector_model(), vectors(), 6, out=tmp_path / "run", resume=True, **options)
     run(vector_model(), vectors(), 6, out=tmp_path / "whole", **options)
     assert learned(tmp_path / "run") == learned(tmp_path / "whole")

@@ -150,7 +150,7 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel):
 def test_the_source_archive_holds_what_the_wheel_is_built_from_and_nothing_else(source_archive):
     with tarfile.open(source_archive) as archive:
         held = {Path(name).parts[1] for name in archive.getnames() if "/" in name}
-    assert held == {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"} | {
+    assert held == {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg", "setup.py"} | {
         "vrnn_tutorial",
         "vrnn_tutorial.egg-info",
     }
