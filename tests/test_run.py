@@ -685,7 +685,7 @@ def test_a_folder_in_which_another_process_trains_is_refused_until_that_ends_or_
         before = contents(out)
         for resume in (True, False):
             with pytest.raises(FileExistsError) as error:
-                train(vector_model(), vectors(), updates=9, out=out, resume=resume)
+                train(vector_model(), vectors(), updates=9, out=out, resume=resume, evaluate_every=2).close()
             told = f"another training is at work in {out}; wait for its end, or choose another folder."
             assert str(error.value) == told and contents(out) == before
         other.kill()
