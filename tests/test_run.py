@@ -723,6 +723,16 @@ def test_a_training_that_nobody_began_leaves_its_folder_to_the_next(tmp_path, qu
     assert contents(out) != before
 
 
+def test_a_training_asked_for_before_another_made_the_folder_does_not_overwrite_it(tmp_path, quiet_disk):
+    out = tmp_path / "run"
+    waiting = train(vector_model(), vectors(), updates=4, out=out, progress=False)
+    run(vector_model(), vectors(), 2, out=out)
+    before = contents(out)
+    with pytest.raises(FileExistsError, match="holds a run by now; resume it, or choose another folder"):
+        next(waiting)
+    assert contents(out) == before
+
+
 def test_a_folder_is_free_after_a_training_that_could_not_begin(tmp_path, quiet_disk):
     run(vector_model(), vectors(), 2, out=tmp_path)
     with pytest.raises(ValueError, match="other settings") as kept:

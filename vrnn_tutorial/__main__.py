@@ -1,15 +1,12 @@
 """The command line: python -m vrnn_tutorial data | train | evaluate | generate | benchmark | figures."""
 
 import argparse
-import contextlib
 import io
 import itertools
 import json
 import os
 import re
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from .evaluation import evaluate
 from .files import BEST, write_atomically
 from .gaussian import checked_seed
 from .generation import generate
+from .interrupts import Terminated, terminable
 from .models import SequenceModel
 from .schedules import Cosine, Ramp
 from .text import Corpus, corpus_from_file, corpus_from_text, decode, visible
@@ -45,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
-        with _terminable():
+        with terminable():
             options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -57,29 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as stop:
         print("stopped" + "; what was learned is kept" * (options.run is run_train), file=sys.stderr)
-        return 143 if isinstance(stop, _Terminated) else 130
+        return 143 if isinstance(stop, Terminated) else 130
     return 0
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which stops as Ctrl-C does."""
-
-
-@contextlib.contextmanager
-def _terminable():
-    """Makes SIGTERM an exception, by which a training keeps what it learned."""
-
-    def stop(*_):
-        raise _Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

@@ -5,29 +5,23 @@ The folder holds `history.json`, `last.safetensors`, `best.safetensors` and the 
 
 import contextlib
 import hashlib
-import itertools
 import json
 import math
 import os
-import platform
-import shlex
-import sys
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .cell import VRNNCell
-from .checkpoint import classes_of, read_checkpoint, read_parts, save_checkpoint, tensor_hash, uncompiled
+from .checkpoint import classes_of, read_checkpoint, read_parts, save_checkpoint
 from .evaluation import Evaluation
 from .history import LOSSES, as_json, history_of, number, read_history, write_history
+from .provenance import command, data_hash, describe, name_of, versions
 from .schedules import value_at
 
 #: The schedules that shape the loss, whose values must have been the same in all updates of a run.
@@ -66,9 +60,9 @@ class Run:
 
     def __init__(self, model, settings: dict, out: Path | None, resume: bool):
         self.model, self.out = model, out
-        settings = {"model": _name_of(model), "configuration": model.configuration, **settings}
+        settings = {"model": name_of(model), "configuration": model.configuration, **settings}
         # As history.json has them, with nine digits.
-        self.settings: dict = json.loads(as_json({name: _describe(value) for name, value in settings.items()}))
+        self.settings: dict = json.loads(as_json({name: describe(value) for name, value in settings.items()}))
         self.schedules = {name: settings[name] for name in LOSS_SCHEDULES}
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=settings["weight_decay"])
         decay = settings["ema_decay"]
@@ -80,8 +74,8 @@ class Run:
             "data": None,
             "seconds": 0.0,
             "processor_seconds": 0.0,
-            "versions": _versions(),
-            "command": _command(),
+            "versions": versions(),
+            "command": command(),
             "reconstruction": [],
             "kl": [],
             "gradient_norm": [],
@@ -133,6 +127,14 @@ class Run:
             raise OSError(error.errno, f"nothing can be saved in {self.out} ({error.strerror})") from error
         self._lock, _HOLDERS[place] = lock, self
 
+    def start(self) -> None:
+        """Before the first update. Raises FileExistsError if the folder was made, and trained into, since the call."""
+        unseen = self._lock is None and self.out is not None and not self.left
+        self.claim()
+        self.go_on()
+        if unseen and self.out is not None and _holds_run(self.out):
+            raise FileExistsError(f"{self.out} holds a run by now; resume it, or choose another folder.")
+
     def release(self) -> None:
         """Gives the folder free."""
         if self._lock is not None:
@@ -175,7 +177,7 @@ class Run:
 
         data: one of our corpora, which hold all that they give; of anything else, which may not, the first batch.
         """
-        if self.out is None or self.knows_data or (found := _data_hash(data)) is None:
+        if self.out is None or self.knows_data or (found := data_hash(data)) is None:
             return
         if self.history["data"] not in (None, found):
             raise ValueError(
@@ -315,51 +317,3 @@ def _leaves(state) -> list[Tensor]:
     if state is None:
         return []
     return [state] if isinstance(state, Tensor) else [leaf for part in state for leaf in _leaves(part)]
-
-
-def _name_of(model) -> str:
-    """Its class, and its cell's, if that is not the usual one."""
-    cell = uncompiled(getattr(model, "cell", None))
-    name = type(model).__name__
-    return name if cell is None or type(cell) is VRNNCell else f"{name} of {type(cell).__name__}"
-
-
-def _describe(value):
-    """What history.json says of a setting."""
-    if is_dataclass(value):
-        parts = {field.name: getattr(value, field.name) for field in fields(value)}
-        parts = {
-            name: part if next(_tensors(part), None) is None else f"{len(part)} long" for name, part in parts.items()
-        }
-        return f"{type(value).__name__}({', '.join(f'{name}={part}' for name, part in parts.items())})"
-    if isinstance(value, (int, float, str, dict)):
-        return value
-    return getattr(value, "__name__", type(value).__name__)
-
-
-def _data_hash(data) -> str | None:
-    """Of all tensors that the data hold, or None if they hold none."""
-    tensors = _tensors(data)
-    first = next(tensors, None)
-    return None if first is None else tensor_hash(itertools.chain([first], tensors))
-
-
-def _tensors(data) -> Iterator[Tensor]:
-    """The tensors that these are, or hold as entries of lists or as fields of dataclasses."""
-    if isinstance(data, Tensor):
-        yield data
-    elif isinstance(data, np.ndarray) and data.dtype.kind in "biuf":
-        yield torch.from_numpy(data.copy())
-    elif isinstance(data, (list, tuple)):
-        for part in data:
-            yield from _tensors(part)
-    elif is_dataclass(data):
-        yield from _tensors([getattr(data, field.name) for field in fields(data)])
-
-
-def _versions() -> dict:
-    return {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
-
-
-def _command() -> str | None:
-    return shlex.join(["python", *sys.orig_argv[1:]]) if "vrnn_tutorial" in sys.orig_argv else None

@@ -4,7 +4,6 @@ import contextlib
 import inspect
 import math
 import operator
-import signal
 import threading
 import time
 import warnings
@@ -20,6 +19,7 @@ from .checkpoint import Model, uncompiled
 from .evaluation import Evaluation, evaluate
 from .gaussian import checked_seed
 from .generation import generate
+from .interrupts import uninterrupted
 from .lengths import as_batch, mean_over_steps, real_steps
 from .models import check_latent, check_sequences
 from .run import Record, Run
@@ -196,8 +196,7 @@ def _loop(model, run: Run, settings: dict, updates: int, validation, keep: set[i
         return run.update % settings["evaluate_every"] == 0 or run.update == updates or run.update in keep
 
     try:
-        run.claim()
-        run.go_on()
+        run.start()
         # At the start; or where a run was left between a step and its validation.
         if due() and not run.validated:
             evaluation, text = _examine(run, validation, keep, seed)
@@ -235,7 +234,7 @@ def _loop(model, run: Run, settings: dict, updates: int, validation, keep: set[i
                         f"{_far_from_zero(model, x, lengths)}"
                         f"training stopped, {'files keep' if run.out else 'the model keeps'} the last good weights."
                     )
-                with _uninterrupted():
+                with uninterrupted():
                     for group in optimizer.param_groups:
                         group["lr"] = rate
                     optimizer.step()
@@ -345,23 +344,3 @@ def _seeded(seed: int, update: int, device: torch.device):
     with _CHANCE, torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed((seed * 0x9E3779B1 + update) % 2**32)
         yield
-
-
-@contextlib.contextmanager
-def _uninterrupted():
-    """Holds Ctrl-C back while weights, moments and history change together; SIGTERM, too, where it raises as that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    handlers = {number: handler for number, handler in found.items() if callable(handler)}
-    came = []
-    for number in handlers:
-        signal.signal(number, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    for number in came[:1]:
-        handlers[number](number, None)
