@@ -134,14 +134,12 @@ def fivo_bound(model, x: Tensor, particles: int, resample_below: float = 0.5, **
     out = model(x, particles=particles, resample=filter.resample, **options)
     ratios = log_weights(out)
     ratios = ratios.transpose(0, 1) if model.batch_axis == 0 else ratios
-    # The same weights once more, for all steps' losses at once and with their gradient.
-    log_w, log_p = -math.log(particles), 0.0
-    for log_ratio, resampled in zip(ratios.unflatten(1, (-1, particles)).unbind(), filter.resampled, strict=True):
-        log_w, total = _normalised(log_w + log_ratio)
-        log_p = log_p + total
-        if resampled is not None:
-            log_w = log_w.masked_fill(resampled, -math.log(particles))
-    return Bound(torch.as_tensor(log_p), out.reconstruction, out.kl, out.steps, out.state, particles)
+    # Between two resamplings a particle's ratios add up, and each such stretch counts with its mean weight.
+    ratios, stretches = ratios.unflatten(1, (-1, particles)), filter.stretches()
+    sums = ratios.new_zeros(int(stretches.max()) + 1, *ratios.shape[1:])
+    sums = sums.scatter_add(0, stretches.expand_as(ratios), ratios)
+    log_p = (sums.logsumexp(2) - math.log(particles)).sum(0)
+    return Bound(log_p, out.reconstruction, out.kl, out.steps, out.state, particles)
 
 
 class ParticleFilter:
@@ -153,7 +151,7 @@ class ParticleFilter:
         self.log_w: Tensor | float = -math.log(particles)  # (B, K) after a step: those of the next one's beginning
         self.log_p: Tensor | float = 0.0  # (B,): what `fivo` sums over the steps, in nats
         self.effective: list[Tensor] = []  # (B,), of each step: how many particles count
-        self.resampled: list[Tensor | None] = []  # (B, 1), bool, of each step; None where no sequence was
+        self.resampled: list[Tensor] = []  # (B, 1), bool, of each step: which sequences were, after it
 
     def resample(self, t: int, log_ratio: Tensor) -> Tensor | None:
         """The columns (B K,) from which the next step goes on, given log p(x_t, z_t) - log q(z_t) of those before."""
@@ -164,14 +162,18 @@ class ParticleFilter:
         squares = w.square().sum(1, keepdim=True)
         self.effective.append(1 / squares[:, 0])
         poor = squares * self.below * K > 1
-        if not poor.any():
-            self.resampled.append(None)
-            return None
         self.resampled.append(poor)
+        if not poor.any():
+            return None
         drawn = torch.multinomial(w, K, replacement=True, generator=self.generator)
         ancestors = torch.where(poor, drawn, torch.arange(K, device=w.device))
         self.log_w = self.log_w.masked_fill(poor, -math.log(K))
         return (ancestors + K * torch.arange(len(w), device=w.device)[:, None]).flatten()
+
+    def stretches(self) -> Tensor:
+        """(T, B, 1), int64: after how many resamplings of its sequence a step came."""
+        resampled = torch.stack(self.resampled)
+        return resampled.cumsum(0) - resampled.long()
 
 
 def _normalised(log_w: Tensor) -> tuple[Tensor, Tensor]:
