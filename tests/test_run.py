@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import types
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,17 @@ from vrnn_tutorial.training import train
 from vrnn_tutorial.vrnn import VRNN
 
 # What a run keeps
+
+
+def test_a_history_adds_up_what_the_updates_took_by_the_clock_and_of_the_processor(tmp_path, monkeypatch):
+    """Over all calls that the run was made in."""
+    watches = types.SimpleNamespace(perf_counter=lambda: next(wall), process_time=lambda: next(processor))
+    wall, processor = itertools.count(0, 7), itertools.count(100, 2)
+    monkeypatch.setattr(training, "time", watches)
+    for updates in (3, 5):
+        run(text_model(), RandomWindows(CODES, 2, 5), updates, out=tmp_path, resume=updates == 5)
+        history = json.loads((tmp_path / "history.json").read_text())
+        assert history["seconds"] == 7 * updates and history["processor_seconds"] == 2 * updates
 
 
 def test_history_holds_every_record_to_the_last_digit(tmp_path):
