@@ -46,6 +46,7 @@ def test_each_step_is_scored_given_those_before_it(learned):
         before = torch.cat([torch.ones(1).double(), *(centred[t - j] for j in range(1, min(t, 2) + 1))])
         expected = stats.multivariate_normal(before @ weights, covariance).logpdf(centred[t])
         assert found[t].item() == pytest.approx(expected)
+        torch.testing.assert_close(learned.residuals(x)[t], centred[t] - before @ weights)
 
 
 def test_of_a_missing_entry_the_other_ones_marginal_is_scored(learned):
@@ -59,6 +60,7 @@ def test_of_a_missing_entry_the_other_ones_marginal_is_scored(learned):
     mean = torch.cat([torch.ones(1), centred[2], centred[1]]) @ weights
     expected = stats.norm(mean[1], covariance[1, 1].sqrt()).logpdf(centred[3, 1])
     assert found[3].item() == pytest.approx(expected)
+    assert torch.isnan(learned.residuals(holed)).nonzero().tolist() == [[3, 0]]
     torch.testing.assert_close(learned.log_prob(x[:1]), whole[:1], **exact)
     # As a past, what is missing is taken for the mean.
     x[3, 0] = learned.mean[0]

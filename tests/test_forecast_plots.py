@@ -21,6 +21,9 @@ def test_a_fan_holds_the_middle_of_the_futures_and_the_widest_band_lies_lowest()
         assert past.get_ydata().tolist() == [5, 6]
     assert figure.axes[0].get_ylabel() == "ppm"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["80%", "50%"]
+    # Each in its own colour, the inner one darker, in the legend as in the picture.
+    wide, narrow = (sum(handle.get_facecolor()[:3]) for handle in figure.legends[0].legend_handles)
+    assert wide > narrow == sum(figure.axes[0].collections[1].get_facecolor()[0][:3])
 
 
 def test_what_came_and_some_of_the_futures_are_drawn_if_they_are_asked_for():

@@ -65,20 +65,27 @@ class LinearAR:
             stages.append(_Stage(weights, covariance + (math.exp(2 * LEAST_LOG_STD) * variances).diag()))
         return cls(mean, stages)
 
+    def residuals(self, x: Tensor) -> Tensor:
+        """What of each step of x (T, D) did not follow from those before it, (T, D): NaN where an entry is missing."""
+        centred = x.double() - self.mean
+        found = torch.empty_like(centred)
+        for k, stage in enumerate(self.stages[: len(x)]):  # each from step k on, until the next one knows more
+            lags, targets = _pairs(centred, k)
+            found[k:] = targets - lags.nan_to_num(0.0) @ stage.weights  # what is missing counts as the mean
+        return found
+
     def log_prob(self, x: Tensor) -> Tensor:
         """log p of each step of x (T, D) given those before it, in nats: (T,); of the entries that are there."""
-        centred = x.double() - self.mean
-        found = torch.zeros(len(x), dtype=torch.float64)
-        for k, stage in enumerate(self.stages[: len(x)]):
-            last = k == self.order
-            lags, targets = (part[: None if last else 1] for part in _pairs(centred, k))
-            residuals = targets - lags.nan_to_num(0.0) @ stage.weights  # what is missing counts as the mean
-            for present in residuals.isfinite().unique(dim=0):
-                alike = (residuals.isfinite() == present).all(1)
-                if present.any():
+        residuals, found = self.residuals(x), torch.zeros(len(x), dtype=torch.float64)
+        there = residuals.isfinite()
+        for present in there[there.any(1)].unique(dim=0):
+            alike = (there == present).all(1)
+            for k, stage in enumerate(self.stages):
+                steps = alike & (torch.arange(len(x)).clamp(max=self.order) == k)
+                if steps.any():
                     covariance = stage.covariance[present][:, present]
-                    p = MultivariateNormal(torch.zeros(len(covariance), dtype=torch.float64), covariance)
-                    found[k : k + len(targets)][alike] = p.log_prob(residuals[alike][:, present])
+                    p = MultivariateNormal(torch.zeros_like(covariance[0]), covariance)
+                    found[steps] = p.log_prob(residuals[steps][:, present])
         return found
 
     def forecast(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -42,10 +43,12 @@ def fan_chart(
     axes = figure.subplots(1, len(futures), sharey=True, squeeze=False)[0]
     for ax, (title, draws) in zip(axes, futures.items()):
         steps = np.arange(1, draws.shape[1] + 1)
-        for level in sorted(levels, reverse=True):
+        for depth, level in enumerate(sorted(levels, reverse=True), 1):
             edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=draws.dtype)
             low, high = torch.quantile(draws, edges, 0)
-            ax.fill_between(steps, low, high, color=BLUE, alpha=0.25, linewidth=0, label=f"{100 * level:g}%")
+            share = 0.2 + 0.5 * depth / len(levels)
+            color = [1 - share * (1 - part) for part in to_rgb(BLUE)]  # opaque, so that the legend has it
+            ax.fill_between(steps, low, high, color=color, linewidth=0, label=f"{100 * level:g}%")
         ax.plot(steps, draws[:lines].T, color=BLUE, linewidth=0.6, alpha=0.5)
         ax.plot(np.arange(1 - len(past), 1), past, color=INK, linewidth=1.2)
         if came is not None:
@@ -53,6 +56,7 @@ def fan_chart(
         ax.axvline(0, color="#bbbbbb", linewidth=0.8)
         ax.set_title(title, loc="left", fontsize="medium")
         ax.set_xlabel("steps from now")
+        ax.locator_params(axis="x", integer=True)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(label)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small", frameon=False)
@@ -90,6 +94,7 @@ def coverage_by_horizon(shares: Mapping[str, Tensor], level: float) -> Figure:
         ax.plot(np.arange(1, len(values) + 1), 100 * values, label=label, marker=".", linewidth=1.2)
     ax.axhline(100 * level, color=INK, linewidth=1, linestyle="--", label="promised")
     ax.set(ylim=(0, 105), xlabel="steps ahead", ylabel=f"in the {100 * level:g}% band, %")
+    ax.locator_params(axis="x", integer=True)
     ax.legend(loc="lower left", fontsize="small", frameon=False, ncols=2)
     ax.spines[["top", "right"]].set_visible(False)
     return figure
