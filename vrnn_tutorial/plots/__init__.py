@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 
 from ..files import FOLDER, write_atomically
 from .drawings import Moment, Panel, characters, next_places, surprising
+from .forecasts import coverage_by_horizon, fan_chart, pit_histogram
 from .losses import SOURCE, running_mean, training_loss
 from .nets import PHASES, network, vae_network
 from .quadruples import quadruple_map
@@ -30,10 +31,13 @@ __all__ = [
     "Moment",
     "Panel",
     "characters",
+    "coverage_by_horizon",
+    "fan_chart",
     "microscope",
     "network",
     "next_places",
     "piano_roll",
+    "pit_histogram",
     "quadruple_map",
     "running_mean",
     "save_figures",
