@@ -30,7 +30,7 @@ def check_8_1(effective) -> str:
         assert bool(torch.isfinite(far).all()), (
             f"with logarithms around {away:.0f} it fails: only differences count, so take the largest away first."
         )
-        assert same(far, torch.full((1,), 2.0)), "of two equal weights and one that is next to nothing two count."
+        assert same(far, torch.full((1,), 2.0), 1e-2), "of two equal weights and one that is next to nothing two count."
     return "A bound's filter draws its particles anew when fewer than half of them count."
 
 
@@ -106,7 +106,7 @@ def check_8_3(fifths) -> str:
     t = int((got != wanted).nonzero()[0]) if not torch.equal(got, wanted) else 0
     pair = f"{upper[t]} over {lower[t]}, then {upper[t + 1]} over {lower[t + 1]}"
     assert torch.equal(got, wanted), f"{pair}: that {'is' if wanted[t] else 'is not'} a parallel fifth."
-    silent = torch.tensor([7, 9, 0, 2]), torch.tensor([0, 0, 0, 0])
+    silent = torch.tensor([67, 69, 69]), torch.tensor([0, 62, 0])
     assert not found(of_another_size(fifths), *silent).any(), "a voice that rests has no fifth."
     more = torch.tensor([64, 65, 67]), torch.tensor([57, 58, 60])
     assert torch.equal(found(of_another_size(fifths), *more), torch.tensor([True, True])), (
