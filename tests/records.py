@@ -109,7 +109,7 @@ WIDGETS = {
         [
             ("count", "7"),
             ("seed", "9"),
-            ("model", "'chain, VRNN'"),
+            ("model", "'chain, RNN'"),
             ("written", "''"),
             ("piece", "40"),
             ("sheet", "[[[0.1, 0.5], [0.9, 0.2]]]"),

@@ -156,7 +156,7 @@ def test_a_run_goes_on_from_the_one_that_it_is_after(small, monkeypatch):
 def test_a_row_keeps_its_best_and_tests_nothing_else(small):
     folder, parts = small
     runs = bach.tuning(["a"])
-    assert [run.dropout for run in runs] == [0.0, 0.1, 0.2] and {run.seed for run in runs} == {0}
+    assert [run.dropout for run in runs] == [0.2, 0.4, 0.6] and {run.seed for run in runs} == {0}
     results = {}
     torch.manual_seed(0)
     for run, chosen in zip(runs, (3.0, 2.0, 2.5), strict=True):
@@ -165,12 +165,12 @@ def test_a_row_keeps_its_best_and_tests_nothing_else(small):
     assert [("test" in figures) for figures in results.values()] == [True, True, False]
     assert bach.best("a", results) == runs[1]
     kept, own = (load_checkpoint(path) for path in (folder / "a.safetensors", bach.weights_of(runs[1], folder)))
-    assert kept.cell.dropout == own.cell.dropout == 0.1
+    assert kept.cell.dropout == own.cell.dropout == 0.4
     assert results[runs[1].name]["test"] == bach.figures_of(own, parts.test)
-    assert bach.further(["a"], results) == [bach.Run("a", 0.1, seed) for seed in (1, 2)]
+    assert bach.further(["a"], results) == [bach.Run("a", 0.4, seed) for seed in (1, 2)]
     assert bach.further(["a"], {runs[0].name: {}}) == []
-    later = bach.Run("a", 0.1, 1)
-    save_checkpoint(bach.weights_of(later, folder), bach.ROWS["a"].model(0.1))
+    later = bach.Run("a", 0.4, 1)
+    save_checkpoint(bach.weights_of(later, folder), bach.ROWS["a"].model(0.4))
     assert "test" in bach.complete(later, {"chosen": 9.0}, None, folder, results)
     assert load_checkpoint(folder / "a.safetensors").state_dict().keys() == kept.state_dict().keys()
 
@@ -195,6 +195,32 @@ def test_the_command_makes_what_is_missing_and_lists_it(small, monkeypatch, caps
     assert command("--rolls", "x") == []
     (last,) = command("--list")
     assert last.startswith("0 runs are missing, 0 minutes of one core to train; and 0 ")
+
+
+@pytest.mark.parametrize("name", ["voices-vrnn", "voices-chained-rnn", "voices-rnn"])
+def test_a_model_of_voices_begins_at_how_often_each_has_its_codes(name):
+    """With weights of zero but for the emission's last bias, what it says of a frame are these shares."""
+    pieces = [torch.tensor([[0, 5, 1, 7], [0, 5, 1, 8]]), torch.tensor([[3, 5, 1, 8]])]
+    model = bach.ROWS[name].model(0.0).eval()
+    bach.begin(model, pieces)
+    part = getattr(model, "cell", model)
+    bias = part.emission_net[-1].bias.detach().view(4, -1).softmax(-1)
+    of = 3 + bach.CODES / 2
+    assert (of * bias[0, [0, 3]]).tolist() == pytest.approx([2.5, 1.5])
+    assert (of * bias[:, 5]).tolist() == pytest.approx([0.5, 3.5, 0.5, 0.5])
+    assert bias.sum(-1).tolist() == pytest.approx([1.0] * 4)
+
+
+@pytest.mark.parametrize("name", ["rolls-vrnn", "rolls-rnn"])
+def test_a_model_of_rolls_begins_at_how_often_each_note_sounds(name):
+    torch.manual_seed(0)
+    model = bach.ROWS[name].model(0.0)
+    usual = getattr(model, "cell", model).phi_x.embedding.weight.detach().clone()
+    bach.begin(model, [roll_of(40, 50), roll_of(50), roll_of(50, 87)])
+    part = getattr(model, "cell", model)
+    sound = part.emission_net[-1].bias.detach().sigmoid()
+    assert sound[[0, 40, 50, 87]].tolist() == pytest.approx([0.125, 0.375, 0.875, 0.375])
+    assert torch.equal(part.phi_x.embedding.weight, bach.INPUT * usual)
 
 
 def committed() -> dict[str, "bach.Run"]:

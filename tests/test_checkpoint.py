@@ -18,7 +18,7 @@ from helpers import Malicious
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrnn_tutorial import shakespeare
+from vrnn_tutorial import checkpoint, shakespeare
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.char_rnn import CharRNN
 from vrnn_tutorial.checkpoint import classes_of, load_checkpoint, read_checkpoint, read_parts, save_checkpoint
@@ -633,6 +633,16 @@ def test_weights_without_their_configuration_are_refused(path, change):
     with pytest.raises(ValueError) as error:
         load_checkpoint(path)
     assert str(path) in sentence(error) and "nothing was loaded" in sentence(error)
+
+
+@pytest.mark.parametrize("layers", ["num_layers", "depth"])
+def test_layers_that_the_weights_cannot_be_of_are_not_even_made(path, layers, monkeypatch):
+    """They would take a minute for two hundred thousand."""
+    rewrite(path, configuration=json.dumps({**MODELS["VRNN"].configuration, layers: 200_000}))
+    monkeypatch.setattr(checkpoint, "make_model", lambda *arguments: pytest.fail("made"))
+    with pytest.raises(ValueError, match="do not belong together; nothing was loaded") as error:
+        load_checkpoint(path)
+    assert str(path) in sentence(error)
 
 
 def test_a_safetensors_file_from_elsewhere_is_refused(tmp_path):

@@ -503,6 +503,17 @@ def test_a_prime_may_be_an_array_and_a_seed_numpys(model):
         assert_close(ours.x, next(sample(model(**options), prime=own, seed=3)).x, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_model_that_diverged_writes_nothing(temperature, value):
+    """At temperature zero it would write NULs."""
+    model = vrnn()
+    with torch.no_grad():
+        model.cell.emission_net[-1].bias[3] = value
+    with pytest.raises(ValueError, match="its weights are not all finite; its training diverged"):
+        generate(model, length=5, temperature=temperature)
+
+
 def test_no_streams_are_refused():
     with pytest.raises(ValueError, match=r"equally many, at least 1, not \[0\]"):
         sample(vrnn(), streams=0)

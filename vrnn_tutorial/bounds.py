@@ -171,7 +171,7 @@ class ParticleFilter:
         return (ancestors + K * torch.arange(len(w), device=w.device)[:, None]).flatten()
 
     def stretches(self) -> Tensor:
-        """(T, B, 1), int64: after how many resamplings of its sequence a step came."""
+        """(T, B, 1), int64: how often its sequence had been resampled before a step."""
         resampled = torch.stack(self.resampled)
         return resampled.cumsum(0) - resampled.long()
 

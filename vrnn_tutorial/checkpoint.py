@@ -146,6 +146,8 @@ def read_checkpoint(path: Path | str, classes: Iterable[type] = ()) -> tuple[Mod
         name, configuration = metadata["model"], json.loads(metadata["configuration"])
         if name == "ChainedCharRNN":
             name, configuration, weights = _from_chained(configuration, weights)
+        if any(dict(configuration).get(layers, 0) > len(weights) for layers in ("num_layers", "depth")):
+            raise ValueError("more layers than tensors")  # by the hundred thousand they would take minutes to make
         model = make_model(name, configuration, metadata.get("cell", "VRNNCell"), classes)
         weights = {n: tensor.float() if tensor.dtype == torch.half else tensor for n, tensor in weights.items()}
         model.load_state_dict(weights, assign=True)  # takes their precision, too
