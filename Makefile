@@ -81,15 +81,18 @@ clean: ## remove the virtual environment, caches and build outputs; data and run
 	find . -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # The stamp is written last, so that a set-up which was interrupted is taken up again by the next call.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(VENV_PYTHON)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null || echo missing); \
 		echo "Python 3.11 or newer is needed, but $(PYTHON) is $$found:" \
 			"name another, as in make PYTHON=/path/to/python3.11" >&2; \
 		exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(VENV_PYTHON) -c 'import pip' 2> /dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV_PYTHON) -m pip install --disable-pip-version-check -e '.[notebooks,test]' -c constraints.txt
 	touch $@
+
+# An environment whose Python has gone, or never got its pip, is made anew.
+$(VENV_PYTHON): ;
 
 # Packages that were installed anew are no reason to fetch the text again: hence the bar.
 $(CORPUS): | $(INSTALLED)

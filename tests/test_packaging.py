@@ -236,13 +236,13 @@ case "$*" in
 esac
 echo "$*" >> calls
 case "$*" in
-    "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+    "-m venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
     "-m pip "*) if test -e trouble; then . ./trouble; fi ;;
     "-m vrnn_tutorial data") mkdir -p data; echo text > data/shakespeare.txt ;;
 esac
 """
 SET_UP = [
-    "-m venv .venv",
+    "-m venv --clear .venv",
     "-m pip install --disable-pip-version-check -e .[notebooks,test] -c constraints.txt",
     "-m vrnn_tutorial data",
 ]
@@ -356,6 +356,7 @@ def test_the_check_needs_no_text(checkout):
 def test_nothing_is_tested_while_the_check_fails(checkout, target, fails):
     checkout.calls("setup")
     checkout.executable(".venv/bin/python", f'#!/bin/sh\necho "$*" >> calls\ntest "$*" != "{CHECK[fails]}"\n')
+    os.utime(checkout.folder / ".venv/bin/python", (0, 0))
     (checkout.folder / "calls").unlink()
     assert checkout.make(target).returncode != 0
     assert (checkout.folder / "calls").read_text().splitlines() == CHECK[: fails + 1]
@@ -375,7 +376,7 @@ def test_further_arguments_come_last_and_the_token_stays(checkout):
 def test_changed_requirements_are_installed_without_fetching_the_text_again(checkout, name):
     checkout.calls("setup")
     checkout.edit(name)
-    assert checkout.calls("setup") == SET_UP[:2]
+    assert checkout.calls("setup") == SET_UP[1:2]
 
 
 @needs_make
@@ -404,6 +405,23 @@ def test_a_data_folder_may_have_a_blank_in_its_name(checkout):
 
 
 @needs_make
+@pytest.mark.parametrize("gone", ["its Python", "all but a link to it", "its pip"])
+def test_a_broken_environment_is_made_anew(checkout, gone):
+    """As when Python was upgraded, the folder was copied from elsewhere, or `venv` was stopped half-way."""
+    checkout.calls("setup")
+    python = checkout.folder / ".venv/bin/python"
+    if gone == "its pip":
+        python.write_text("#!/bin/sh\nexit 1\n")
+        (checkout.folder / ".venv/.installed").unlink()
+    else:
+        python.unlink()
+    if gone == "all but a link to it":
+        python.symlink_to("/nowhere/python")
+    assert checkout.calls("setup") == SET_UP[:2]
+    assert checkout.calls("setup") == []
+
+
+@needs_make
 @pytest.mark.parametrize("trouble", ["exit 1", "kill -9 $PPID"], ids=["no network", "make killed"])
 def test_an_interrupted_set_up_is_taken_up_again(checkout, trouble):
     (checkout.folder / "trouble").write_text(trouble)
@@ -411,7 +429,7 @@ def test_an_interrupted_set_up_is_taken_up_again(checkout, trouble):
     assert not (checkout.folder / ".venv/.installed").exists()
     assert not (checkout.folder / "data").exists()
     (checkout.folder / "trouble").unlink()
-    assert checkout.calls("setup") == SET_UP
+    assert checkout.calls("setup") == SET_UP[1:]  # in the environment that is there
 
 
 OLD = """#!/bin/sh

@@ -355,6 +355,30 @@ def test_a_locked_mask_hides_the_same_of_a_sequence_in_all_steps(options):
 
 
 @pytest.mark.parametrize("locked", [False, True])
+@pytest.mark.parametrize("options", [{"rnn": "gru"}, {"rnn": "gru", "num_layers": 2}], ids=str)
+def test_particles_of_a_sequence_share_their_masks_and_sequences_do_not(options, locked):
+    """A mask of its own would weigh in a particle's weight, which is to tell of z alone."""
+    model = transparent_model(**options, locked_dropout=locked).train()
+    kept = (model(some_x(model.cell, 6, 100), particles=3).prior.mean != 0)[1:].unflatten(1, (100, 3))
+    assert (kept == kept[:, :, :1]).all()
+    agreement = (kept[:, 1:, 0] == kept[:, :-1, 0]).double()
+    assert abs(agreement.mean() - 0.5) < 4 * 0.5 / math.sqrt((agreement[0] if locked else agreement).numel())
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_particles_share_what_an_upper_layer_does_not_see(locked):
+    """It puts out what it sees of the layer below, in whatever state that is: where one particle is zero, all are."""
+    model = small_model(rnn="rnn", num_layers=2, dropout=0.5, locked_dropout=locked).train()
+    with torch.no_grad():
+        upper = model.cell.rnn_cells[1]
+        upper.weight_ih.copy_(torch.eye(4)), upper.weight_hh.zero_(), upper.bias_ih.zero_(), upper.bias_hh.zero_()
+    kept = (model(some_x(model.cell, 6, 200), particles=3).hidden != 0).unflatten(1, (200, 3))
+    assert (kept == kept[:, :, :1]).all() and 0.4 < kept.double().mean() < 0.6
+    same = (kept[1:] == kept[:-1]).double().mean().item()
+    assert same == pytest.approx(1.0 if locked else 0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("locked", [False, True])
 def test_an_upper_layer_sees_a_dropped_h_of_the_layer_below(locked):
     """It puts out what it sees of it."""
     model = small_model(rnn="rnn", num_layers=2, dropout=0.5, locked_dropout=locked).train()
@@ -392,6 +416,16 @@ def test_a_cell_that_is_called_step_by_step_keeps_no_mask_and_says_so(options):
     with pytest.raises(ValueError, match="has a hook, .*: called step by step, it keeps no mask; train it without"):
         model(x)
     assert model.eval()(x).hidden.shape == (2, 3, 4)
+
+
+def test_nor_has_it_one_for_all_particles():
+    model = small_model(dropout=0.5)
+    model.cell.phi_x.register_forward_hook(lambda *_: None)
+    x = some_x(model.cell, 2, 3)
+    with pytest.raises(ValueError, match="it keeps no mask; .* and with particles without dropout"):
+        model(x, particles=2)
+    assert model(x).hidden.shape == (2, 3, 4)
+    assert model.eval()(x, particles=2).hidden.shape == (2, 6, 4)
 
 
 @pytest.mark.parametrize("options", PATHS, ids=str)

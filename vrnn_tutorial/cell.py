@@ -249,6 +249,14 @@ class VRNNCell(nn.Module):
             states.append(layer_step(cell, below, layers[i + 1], hidden[i + 1]))
         return tuple(states)
 
+    def dropout_masks(self, count: int, like: Tensor, particles: int) -> Tensor:
+        """What dropout leaves of h, (count, B K, H), as many columns as `like` (T, B K, .) has.
+
+        The K particles of a sequence share theirs: they differ in z alone, or their weights would tell of the masks.
+        """
+        ones = like.new_ones(count, like.shape[1] // particles, self.hidden_size)
+        return F.dropout(ones, self.dropout).repeat_interleave(particles, 1)
+
     def hidden_weights(self) -> list[Tensor]:
         """Each layer's weights from h to h (gates H, H); in training, weight dropout makes a part of them zero."""
         weights: list[Any] = [cell.weight_hh for cell in self.rnn_cells]  # torch.func exchanges them for tensors

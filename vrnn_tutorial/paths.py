@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .cell import VRNNCell
@@ -19,6 +18,7 @@ def open_path(
     mask: Tensor | None,
     memory: Tensor | None,
     steps: Tensor | None,
+    particles: int = 1,
     choose: Callable[..., tuple] | None = None,
 ):
     """What recurs, one step after the other, for every kind and number of layers.
@@ -32,6 +32,7 @@ def open_path(
         mask: (T, B, H), what dropout leaves of h; None for all of it.
         memory: (T + 1, B, M), if the emission keeps one.
         steps: (T, B), which of them are real; None for all.
+        particles: how many columns in turn are of one sequence.
         choose: is called after each step with all that it computed, and gives the layers' states from which to go on.
 
     Returns:
@@ -39,8 +40,10 @@ def open_path(
     """
     weights, hidden, masks, columns = cell.first_weights(), cell.hidden_weights(), None, []
     posterior_h, rnn_z, rnn_h = (w.t() for w in (weights.posterior_h, weights.rnn_z, hidden[0]))
-    if cell.training and cell.locked_dropout:
-        masks = F.dropout(x_rnn.new_ones(cell.num_layers - 1, x_rnn.shape[1], cell.hidden_size), cell.dropout)
+    if cell.training and (cell.locked_dropout or particles > 1):
+        drawn = 1 if cell.locked_dropout else len(x_rnn)
+        masks = cell.dropout_masks(drawn * (cell.num_layers - 1), x_rnn, particles)
+        masks = masks.unflatten(0, (drawn, -1)).expand(len(x_rnn), -1, -1, -1)
     # unbind, not [t]: the gradient of an index is a tensor of all T steps, made anew at each of them.
     for t, (x_to_posterior, x_to_rnn) in enumerate(zip(x_posterior.unbind(), x_rnn.unbind(), strict=True)):
         h = cell.layer_hidden(layers[-1])
@@ -53,7 +56,8 @@ def open_path(
         z_features = cell.phi_z(z)
         gates_x = torch.addmm(x_to_rnn, z_features, rnn_z)
         gates_h = torch.addmm(weights.rnn_h_bias, cell.layer_hidden(layers[0]), rnn_h)
-        after = cell.upper_layers(GATES[cell.rnn_type](gates_x, gates_h, layers[0]), layers, hidden, masks)
+        bottom = GATES[cell.rnn_type](gates_x, gates_h, layers[0])
+        after = cell.upper_layers(bottom, layers, hidden, None if masks is None else masks[t])
         layers = after if steps is None else where(steps[t], after, layers)
         if choose is not None:
             layers = choose(t, seen if memory is None else torch.cat([seen, memory[t]], -1), raw, z, z_features, layers)

@@ -135,9 +135,11 @@ class VRNN(nn.Module):
         why_not = changed or why_not_by_hand(self.cell) or (resample and "what resamples looks at each step")
         if by_hand and why_not:
             raise ValueError(f"by_hand=True: {why_not}.")
-        if changed and self.training and (self.cell.locked_dropout or self.cell.weight_dropout):
+        kept = self.cell.locked_dropout or self.cell.weight_dropout or (particles > 1 and self.cell.dropout)
+        if changed and self.training and kept:
             raise ValueError(
-                f"{changed}: called step by step, it keeps no mask; train it without locked_dropout and weight_dropout."
+                f"{changed}: called step by step, it keeps no mask; train it without locked_dropout and "
+                "weight_dropout, and with particles without dropout."
             )
         if changed:
             return self._step_by_step(x, heard, noise, zeros if state is None else state, steps, particles, resample)
@@ -171,14 +173,13 @@ class VRNN(nn.Module):
         mask = None
         if cell.training and cell.dropout:
             masks = 1 if cell.locked_dropout else len(x_rnn)
-            mask = F.dropout(x_rnn.new_ones(masks, x_rnn.shape[1], cell.hidden_size), cell.dropout)
-            mask = mask.expand(len(x_rnn), -1, -1)
+            mask = cell.dropout_masks(masks, x_rnn, particles).expand(len(x_rnn), -1, -1)
         given = cell, x_posterior, x_rnn, noise, layers, mask, memory, steps
         if by_hand:
             hidden, raw, z, z_features, layers = gated_path(*given)
         else:
             choose = None if resample is None else partial(self._choose, x, steps, resample)
-            hidden, raw, z, z_features, layers = open_path(*given, choose)
+            hidden, raw, z, z_features, layers = open_path(*given, particles, choose)
         seen = torch.cat([before[None], hidden[:-1]])
         seen = seen if mask is None else seen * mask
         if memory is not None:
