@@ -51,7 +51,7 @@ def check_8_2(lost) -> str:
     got = found(lost, joint)
     assert not same(got, -wanted), "the sign is turned: independence can only cost."
     assert not same(got, wanted / math.log(2)), "these are bits; a bit is log 2 nats."
-    assert not same(got, upper + lower), "this is what the margins cost; asked is how much more that is than the table's."
+    assert not same(got, upper + lower), "this is what the margins cost; asked is how much more that is than the table."
     assert not same(got, entropy(joint)), "this is what the table costs; asked is how much more the margins do."
     unweighted = (joint.log() - joint.sum(1, keepdim=True).log() - joint.sum(0).log()).mean()
     assert not same(got, unweighted), "chords are not equally likely: weigh each with its probability."
