@@ -1,5 +1,7 @@
 """In a notebook's kernel: records each figure as it is drawn, and moves the controls of each widget that was made."""
 
+import json
+import re
 from collections.abc import Iterator
 
 from IPython import get_ipython
@@ -8,6 +10,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from recorder import of_svg, quoted, record
 
 from vrnn_tutorial import widgets
+from vrnn_tutorial.files import sha256
 from vrnn_tutorial.widgets import pictures as room
 
 MIME = "application/vnd.vrnn-tutorial.record+json"
@@ -42,7 +45,7 @@ def install() -> None:
         kind.__init__ = building
 
     FigureCanvasBase.print_figure, room.png, widgets.Chart.update = printing, picturing, updating
-    for kind in (widgets.Picture, widgets.Page, widgets.LiveText, widgets.Chart):
+    for kind in (widgets.Picture, widgets.Page, widgets.LiveText, widgets.Chart, widgets.Listen, widgets.Blind):
         made_by(kind, kind.__init__)
     published = 0
 
@@ -64,6 +67,12 @@ def shown(widget) -> list[str]:
         return pictures[widget.value]
     if isinstance(widget, widgets.Picture | widgets.Page):
         return [widget.error.value] if widget.error.value else seen(widget.screen.value)
+    if isinstance(widget, widgets.Listen):
+        return [widget.error.value] if widget.error.value else heard(widget.player)
+    if isinstance(widget, widgets.Blind):
+        widget.button.click()
+        answers = re.findall("<b>(.+?)</b>", widget.answer.value)
+        return [line for name, player in zip(answers, widget.players) for line in (quoted(name), *heard(player))]
     if not widget._worker:
         widget.start()  # what a move does, too
     widget.wait()
@@ -76,7 +85,18 @@ def wanted(plain: str | dict[str, str], values: dict) -> list[str]:
     if isinstance(plain, dict):
         return [f"{title}: {''.join(eval(stream, names))}" for title, stream in plain.items()]
     drawn = eval(plain, names)
+    if isinstance(drawn, list):
+        return heard(widgets.Player(drawn))
+    if isinstance(drawn, dict):  # pieces in the order in which they are hidden
+        players = [(name, widgets.Player(notes, f"piece {i}")) for i, (name, notes) in enumerate(drawn.items(), 1)]
+        return [line for name, player in players for line in (quoted(name), *heard(player))]
     return seen(drawn if isinstance(drawn, str) else room.png(drawn))
+
+
+def heard(player: widgets.Player) -> list[str]:
+    """The record of a roll, and a digest of what the browser plays and of the file that a reader takes away."""
+    digest = sha256(json.dumps(player.notes).encode() + player.midi)[:16]
+    return [*seen(player.picture), f"{len(player.notes)} notes {quoted(digest)}"]
 
 
 def seen(screen: bytes | str) -> list[str]:

@@ -95,6 +95,31 @@ WIDGETS = {
         ],
     ),
     "07_the_pen pad": ("there(point)", [("point", "(60.0, 60.0)"), ("point", "(700.0, 400.0)")]),
+    "08_bach blind": ("{name: blind[name] for name in widgets.listening.shuffled(list(blind), seed)}", None),
+    "08_bach listen": (
+        "notes_of_voices(composed(model, temperature=temperature, deviation=deviation, seed=seed))",
+        [("temperature", "0.2"), ("deviation", "0.3"), ("seed", "7"), ("model", "'chain, RNN'")],
+    ),
+    "08_bach go-on-live": (
+        "continued(model, piece, given, temperature, seed)",
+        [("piece", "40"), ("given", "3"), ("temperature", "1.0"), ("seed", "9"), ("model", "'voices, RNN'")],
+    ),
+    "08_bach harmonise-live": (
+        "harmony(sheet, written, piece, model, count, seed)",
+        [
+            ("count", "7"),
+            ("seed", "9"),
+            ("model", "'chain, RNN'"),
+            ("written", "''"),
+            ("piece", "40"),
+            ("sheet", "[[[0.1, 0.5], [0.9, 0.2]]]"),
+            ("sheet", "[]"),
+        ],
+    ),
+    "08_bach walk-live": (
+        "on_from(part, temperature, seed)",
+        [("part", "0.3"), ("part", "1.0"), ("temperature", "1.0"), ("seed", "9")],
+    ),
 }
 
 

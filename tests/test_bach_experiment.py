@@ -221,3 +221,34 @@ def test_a_model_of_rolls_begins_at_how_often_each_note_sounds(name):
     sound = part.emission_net[-1].bias.detach().sigmoid()
     assert sound[[0, 40, 50, 87]].tolist() == pytest.approx([0.125, 0.375, 0.875, 0.375])
     assert torch.equal(part.phi_x.embedding.weight, bach.INPUT * usual)
+
+
+def committed() -> dict[str, "bach.Run"]:
+    """Of each row that has results its best run, whose weights are kept."""
+    results = bach.read(bach.RESULTS)
+    return {row: bach.best(row, results) for row in bach.ROWS if any(run.name in results for run in bach.tuning([row]))}
+
+
+def test_of_every_row_that_has_results_the_best_weights_are_kept():
+    assert {path.stem for path in bach.FOLDER.glob("*.safetensors")} == set(committed())
+    assert sum(path.stat().st_size for path in bach.FOLDER.glob("*.safetensors")) < 2e6
+    results = bach.read(bach.RESULTS)
+    for row, run in committed().items():
+        model, figures = load_checkpoint(bach.FOLDER / f"{row}.safetensors"), results[run.name]
+        assert figures["parameters"] == count(model) <= 40_000
+        assert model.configuration["dropout"] == run.dropout
+
+
+@pytest.mark.parametrize("row", [row for row in committed() if bach.ROWS[row].coding == "voices"])
+def test_the_committed_results_are_those_of_the_committed_weights(row):
+    """The exact loss, or the bound of eight particles."""
+    told = bach.read(bach.RESULTS)[committed()[row].name]["test"]
+    model, pieces = load_checkpoint(bach.FOLDER / f"{row}.safetensors"), bach.data_of("voices", None).test
+    if model.latent_size:
+        assert bach.bound_of("fivo", model, pieces, 8) == pytest.approx(told["fivo"]["8"], abs=0.02)
+        assert told["fivo"]["1000"] < told["fivo"]["8"] < told["iwae"]["8"] < told["loss"]
+    else:
+        x, lengths = pad(pieces)
+        with torch.no_grad():
+            nats = model.eval()(x, lengths=lengths).reconstruction.sum().item()
+        assert nats / sum(lengths).item() == pytest.approx(told["loss"], abs=1e-3)

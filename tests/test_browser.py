@@ -598,6 +598,76 @@ class TestChapter7(Pictures):
         notebook.until(lambda: "moved by +1" in page.inner_text(), "the place's name")
 
 
+class TestChapter8(Chapter):
+    chapter = "08_bach.ipynb"
+
+    def widget(self, notebook, label):
+        """The controls and the player of which one control has this label."""
+        named = notebook.page.locator(".widget-label").get_by_text(label, exact=True)
+        return notebook.panel.locator(".jp-OutputArea-output").filter(has=named)
+
+    def roll(self, widget):
+        """How the roll looks."""
+        image = widget.locator("img[alt^='piano roll']")
+        widget.page.wait_for_function("image => image.complete", arg=image.element_handle())
+        return image.evaluate(PIXELS)
+
+    def changed_and_back(self, notebook, widget, there, back):
+        before = self.roll(widget)
+        there()
+        notebook.until(lambda: self.roll(widget) != before, "another piece")
+        back()
+        notebook.until(lambda: self.roll(widget) == before, "the first piece again")
+
+    def test_which_was_which_is_told_when_it_is_asked(self, notebook):
+        button = notebook.page.get_by_role("button", name="Which was which?")
+        widget = notebook.panel.locator(".jp-OutputArea-output").filter(has=button)
+        assert widget.locator("img").count() == 3 and widget.locator("b").count() == 0
+        button.click()
+        expect(widget.locator("b")).to_have_count(3)
+        assert sorted(widget.locator("b").all_inner_texts()) == ["Bach", "RNN", "VRNN"]
+
+    @pytest.mark.parametrize("label", ["temperature", "its temperature", "quarters given", "part of the way"])
+    def test_a_piece_follows_its_sliders(self, notebook, label):
+        press, widget = partial(notebook.press, label), self.widget(notebook, label)
+        self.changed_and_back(notebook, widget, partial(press, *["PageUp"] * 3), partial(press, *["PageDown"] * 3))
+
+    def test_a_piece_sounds_when_it_is_asked_and_the_next_one_at_once(self, notebook):
+        widget = self.widget(notebook, "temperature")
+        play = widget.get_by_role("button", name="Play")
+        play.click()
+        stop = widget.get_by_role("button", name="Stop")
+        self.changed_and_back(
+            notebook,
+            widget,
+            partial(notebook.press, "seed", "ArrowRight"),
+            partial(notebook.press, "seed", "ArrowLeft"),
+        )
+        expect(stop).to_be_visible()
+        stop.click()
+        expect(play).to_be_visible()
+
+    def test_a_reader_draws_a_melody_or_writes_it_and_what_cannot_be_sung_is_refused(self, notebook):
+        widget = self.widget(notebook, "harmonise by")
+        sheet, error = widget.locator(".canvas-field"), widget.locator(".error")
+        self.changed_and_back(
+            notebook,
+            widget,
+            lambda: notebook.stroke(sheet, (0.1, 0.6), (0.9, 0.3)),
+            widget.get_by_role("button", name="Clear").click,
+        )
+        before, box = self.roll(widget), notebook.control("notes").locator("input")
+        written = box.input_value()
+        box.fill("G4 A4 C9")
+        expect(error).to_have_text(re.compile("The soprano has the note 120 in frame 2"))
+        assert self.roll(widget) == before
+        box.fill("G4 A4 B4")
+        expect(error).to_have_count(0)
+        notebook.until(lambda: self.roll(widget) != before, "the written melody")
+        box.fill(written)
+        notebook.until(lambda: self.roll(widget) == before, "the first melody again")
+
+
 #: Renders a surface in an empty page, on a model that does as anywidget's: `set` tells who listens, and `save_changes`
 #: the kernel.
 RENDER = """async ([source, traits, picture]) => {
