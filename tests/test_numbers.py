@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import re
+from collections import Counter
 
 import nbformat
 import pytest
@@ -29,6 +30,7 @@ from vrnn_tutorial import VRNN, shakespeare
 from vrnn_tutorial.corpora.chorales import VOICES, chorales
 from vrnn_tutorial.corpora.kanji import NEAR, kanji
 from vrnn_tutorial.corpora.piano_rolls import KEYS, LOWEST
+from vrnn_tutorial.corpora.series import co2, vowels
 from vrnn_tutorial.corpora.wheels import SOURCES
 from vrnn_tutorial.drawing import PIECES
 
@@ -242,6 +244,9 @@ def measured():
     sung = [chorales().train, chorales().validation, chorales().test]
     drawn = [kanji().train, kanji().validation, kanji().test]
     steps = [len(drawing) for part in drawn for drawing in part]
+    weeks = co2().read_text().splitlines()[1:]
+    rows = [line.split(",")[0] for line in vowels().read_text().splitlines()[1:]]
+    said = [name.split("/")[0] for name in dict.fromkeys(rows)]
     return [
         *(leaf for document in documents for leaf in leaves(document)),
         *(n for history in histories for n in numbers(f"{history['learning_rate']} {history['corpus']}")),
@@ -257,6 +262,8 @@ def measured():
         *(sum(map(len, sung)), sum(len(chorale.voices) for part in sung for chorale in part)),
         *(n for voice in VOICES for n in (voice.lowest, voice.highest, voice.codes)),
         *(KEYS, KEYS - 1, LOWEST),
+        *(len(weeks), sum(week.endswith(",") for week in weeks), int(weeks[-1][:4])),
+        *(len(said), *Counter(said).values(), *Counter(name.split("/")[0] for name in rows).values()),
     ]
 
 
