@@ -35,7 +35,8 @@ def vowels(folder: Path | None = None) -> Path:
     """Two vowels, spoken 640 times by nine men: a CSV file with 12 numbers for each moment.
 
     Its columns are `utterance`, as in "train/3/17", with part, speaker and number; and c1 to c12, the coefficients of a
-    linear prediction analysis of the sound. An utterance has 7 to 29 rows. It is `vowels.csv` in `folder`, and comes there as `co2.csv` does.
+    linear prediction analysis of the sound. An utterance has 7 to 29 rows. It is `vowels.csv` in `folder`, and comes
+    there as `co2.csv` does.
     """
     return _file("vowels", folder, _utterances)
 
