@@ -342,6 +342,13 @@ def test_the_keyboard_comes_to_each_control_and_moves_it(page):
     assert texts[-1][: len(expected)] == expected
 
 
+def test_so_does_the_mouse(page):
+    page.get_by_role("slider", name="Temperature").click()  # in its middle
+    expect(page.locator("output").first).to_have_text("1")
+    expected = pages_own(BEST, "ROMEO:", 1.0, 1.0, 0)
+    assert column(page, "Left")[1][: len(expected)] == expected
+
+
 def test_a_prime_is_typed_and_a_character_that_is_not_known_is_told(page):
     page.get_by_label("Prime").fill("KING:\\nO ")
     prime, text = column(page, "Left")
