@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from chapters import ROOT
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
@@ -28,6 +29,13 @@ SETTINGS = {
 }
 SECONDS = 1000  # in Playwright's milliseconds
 PATIENCE = 180 * SECONDS  # for what takes a second on an idle machine
+
+
+def need_chromium() -> None:
+    """Skips the test where there is none, which continuous integration does not let pass."""
+    if CHROMIUM is None:
+        no_browser = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        no_browser("Chromium is not installed; on Debian, apt-get install chromium brings it.")
 
 
 @contextmanager

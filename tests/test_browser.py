@@ -21,7 +21,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from browser import CHROMIUM, Notebook, crowding
+from browser import Notebook, crowding
 from chapters import CHAPTERS, ROOT
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -59,9 +59,7 @@ FRAMES = """element => {
 
 @pytest.fixture(scope="module")
 def desk():
-    if CHROMIUM is None:
-        no_browser = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        no_browser("Chromium is not installed; on Debian, apt-get install chromium brings it.")
+    browser.need_chromium()
     with browser.desk() as found:
         yield found
 

@@ -12,11 +12,11 @@ test files to run, and a small unified diff with a line or two of context (`git 
     +++ b/vrnn_tutorial/gaussian.py
     @@ ...
 
-Numbers only order the table: 01 to 52 the model core, 53 on all else, 300 on notebooks and pages. What is wrong in
-a notebook is an entry of notebooks.toml (figures) or prose.toml (words): a cell or a page, the string in it that is
-replaced, and by what.
+Numbers only order the table: 01 to 52 the model core, 53 on all else, 300 on notebooks and pages, 400 on the site.
+What is wrong in a notebook is an entry of notebooks.toml (figures) or prose.toml (words), and in the site of site.toml:
+a cell or a page, the string in it that is replaced, and by what.
 
-Package, tests, notebooks, figures, data and pages are copied to a temporary folder, the mutant is made there and
+Package, tests, notebooks, figures, data, site and pages are copied to a temporary folder, the mutant is made there and
 nowhere else, and the named files run there until the first failure. It is *killed* if a test fails on an assertion. It
 *survived* if all tests pass; and nothing is proved, which counts as a failure too, if it can no longer be made, if a
 test breaks down for another reason (a syntax error kills nothing), or if the tests fail without any mutant, which is
@@ -126,7 +126,7 @@ def replaced(folder: str, old: str, new: str, notebook: str = "", cell: str = ""
 def attempt(mutant: Mutant) -> tuple[str, str]:
     """The verdict on a mutant, and why: "killed", "survived", or "broken" where nothing is proved."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("vrnn_tutorial", "tests", "notebooks", "figures", "data"):
+        for name in ("vrnn_tutorial", "tests", "notebooks", "figures", "data", "site"):
             shutil.copytree(PROJECT / name, Path(folder, name), ignore=LEFT_OUT)
         Path(folder, LATENT).symlink_to(PROJECT / LATENT)
         for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile"):

@@ -1,0 +1,445 @@
+"""The site's page in a headless Chromium: its script's models against PyTorch's, and what a reader moves and sees.
+
+It is served by a server of its own, out of a folder of links to the tree. After each test the console has stayed
+silent, nothing was asked of another host, and nothing was missing.
+"""
+
+import functools
+import http.server
+import itertools
+import math
+import threading
+
+import browser
+import pytest
+import safetensors.torch
+import torch
+from browser import crowding
+from chapters import ROOT
+from helpers import char_rnn, tight, vrnn
+from playwright.sync_api import expect
+
+from vrnn_tutorial import VRNN, load_checkpoint
+from vrnn_tutorial.checkpoint import save_checkpoint
+from vrnn_tutorial.emissions import Categorical
+from vrnn_tutorial.files import BEST
+from vrnn_tutorial.text import encode
+
+CHECKPOINTS = ROOT / "data" / "checkpoints"
+SAME_COUNT = CHECKPOINTS / "charrnn-same-count" / "best.safetensors"
+LARGE = [CHECKPOINTS / "text" / f"{name}.safetensors" for name in ("vrnn", "charrnn")]
+VOCABULARY = "\n abcdefé😀"
+PRIME = "bad\nfé😀"
+#: Temperature and the prior's.
+SETTINGS = list(itertools.product([0.0, 0.7, 1.0], [0.0, 1.0]))
+#: How near a uniform may come to where one code ends and the next begins.
+NEAR = 1e-5
+#: What the script makes of given codes, noise and uniforms, by its own steps: codes and z, and the state after them.
+WRITE = """async ([path, codes, temperature, deviation, noises, uniforms]) => {
+    const model = await (await import("/site/models.js")).load(path);
+    let state = model.read(codes, model.start(), noises, deviation);
+    const steps = uniforms.map((uniform, t) => {
+        const { x, z } = model.draw(state, temperature, deviation, noises[codes.length + t], uniform);
+        state = model.advance(x, z, state);
+        return { x, z: [...(z ?? [])] };
+    });
+    return {
+        text: model.decode(steps.map(step => step.x)),
+        z: steps.map(step => step.z),
+        state: state.map(layer => Object.values(layer).map(values => [...values])),
+    };
+}"""
+#: When the first column has its first text, and when all of it, in milliseconds since the page was asked for.
+WATCH = """addEventListener("DOMContentLoaded", () => {
+    const text = document.querySelector("pre span");
+    if (!text) return;
+    window.seen = {};
+    new MutationObserver(() => {
+        const length = text.textContent.length;
+        if (length) window.seen.first ??= [performance.now(), length];
+        if (length === 600) window.seen.all ??= performance.now();
+    }).observe(text, {childList: true, characterData: true, subtree: true});
+});"""
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def end_headers(self):
+        self.send_header("Cache-Control", "no-store")  # one test's small model is not the next one's
+        super().end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A page of Chromium, its console's errors, the folder that is served, its address, and all that was asked for."""
+    browser.need_chromium()
+    folder, asked = tmp_path_factory.mktemp("served"), []
+    for name in ("site", "vrnn_tutorial", "data", "figures"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "empty.html").write_text('<!doctype html><link rel="icon" href="data:,">')
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder))
+    threading.Thread(target=server.serve_forever).start()
+    address = f"http://127.0.0.1:{server.server_port}/"
+    with browser.chromium(tmp_path_factory.mktemp("chromium")) as (page, errors):
+        page.on("request", lambda request: asked.append(request.url))
+        page.add_init_script(WATCH)
+        yield page, errors, folder, address, asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def all_is_found_and_nothing_foreign(served):
+    _, errors, _, address, asked = served
+    yield
+    found = errors + [url for url in asked if not url.startswith((address, "data:"))]
+    errors.clear()
+    asked.clear()
+    assert found == []  # what is missing is told among the errors
+
+
+@pytest.fixture
+def script(served):
+    """An empty page, which can import the script."""
+    served[0].goto(f"{served[3]}empty.html")
+    return served[0]
+
+
+@pytest.fixture
+def page(served):
+    """The page, opened."""
+    served[0].goto(f"{served[3]}site/generation.html")
+    return served[0]
+
+
+def uniform_of(mulberry):
+    """The page's generator, of 32 bits: mulberry32 of that state, a list of one number."""
+    mulberry[0] = (mulberry[0] + 0x6D2B79F5) % 2**32
+    t = mulberry[0]
+    t = (t ^ t >> 15) * (t | 1) % 2**32
+    t ^= (t + (t ^ t >> 7) * (t | 61)) % 2**32
+    return (t ^ t >> 14) / 2**32
+
+
+def normals_of(mulberry, size):
+    return [
+        math.sqrt(-2 * math.log(1 - uniform_of(mulberry))) * math.cos(2 * math.pi * uniform_of(mulberry))
+        for _ in range(size)
+    ]
+
+
+def nearness(logits, temperature, uniform):
+    """How far u is from the nearest bound between two codes; at temperature 0 by how much the first logit leads."""
+    if temperature == 0:
+        first, second = logits.double().topk(2).values.tolist()
+        return first - second
+    return ((logits.double() / temperature).softmax(-1).cumsum(-1)[:-1] - uniform).abs().min().item()
+
+
+def written(model, prime, temperature, deviation, length, normals, uniform):
+    """What Python's own `draw` writes: text, z of each step, the last state, noises, uniforms, and nearness of each.
+
+    normals, uniform: functions by which noise of a size and a uniform are drawn, in the page's order.
+    """
+    vocabulary, like = model.emission_type.vocabulary, next(model.parameters())
+
+    def noise():
+        noises.append(normals(model.latent_size))
+        return torch.tensor([noises[-1]], dtype=like.dtype)
+
+    noises, uniforms, codes, z, near = [], [], [], [], []
+    with torch.no_grad():
+        state = model.zero_state(like.new_empty(1, 0))
+        for x in encode(prime, vocabulary):
+            of_z = [deviation * noise()[None]] if isinstance(model, VRNN) else []
+            state = model(x.view(1, 1), state, *of_z).state
+        for _ in range(length):
+            of_z = noise()
+            logits = model.draw(state, temperature, deviation, noise=of_z).emission.logits[0]
+            uniforms.append(uniform(logits))
+            near.append(nearness(logits, temperature, uniforms[-1]))
+            u = torch.tensor(uniforms[-1:], dtype=like.dtype)
+            drawn = model.draw(state, temperature, deviation, noise=of_z, uniforms=u)
+            codes.append(drawn.x.item())
+            z.append([] if drawn.z is None else drawn.z[0].tolist())
+            state = model.advance(drawn.x, drawn.z, state)
+    return "".join(vocabulary[code] for code in codes), z, state, noises, uniforms, near
+
+
+def given_to_the_script(page, path, prime, temperature, deviation, model, length=60):
+    """What the script writes, and what Python does, for the same noise and uniforms, none of them near a bound."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normals(size):
+        return torch.randn(size, generator=generator).tolist()
+
+    def uniform(logits):
+        draws = (torch.rand((), generator=generator).item() for _ in itertools.count())
+        return next(u for u in draws if temperature == 0 or nearness(logits, temperature, u) > NEAR)
+
+    text, z, state, noises, uniforms, near = written(model, prime, temperature, deviation, length, normals, uniform)
+    assert min(near, default=1) > NEAR
+    codes = encode(prime, model.emission_type.vocabulary).tolist()
+    return page.evaluate(WRITE, [path, codes, temperature, deviation, noises, uniforms]), text, z, state
+
+
+def doubles(numbers):
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def layers_of(state, model):
+    """A state as the script has it: of each layer its h, and an LSTM's c."""
+    if isinstance(model, VRNN):
+        layers = state if model.cell.num_layers > 1 else (state,)
+        return [[part[0].tolist() for part in (layer if isinstance(layer, tuple) else (layer,))] for layer in layers]
+    parts = state if isinstance(state, tuple) else (state,)
+    return [[part[layer, 0].tolist() for part in parts] for layer in range(model.num_layers)]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2)], ids=["one layer", "three layers, depth 2"])
+@pytest.mark.parametrize("rnn", ["gru", "lstm"])
+@pytest.mark.parametrize("make", [vrnn, char_rnn])
+def test_for_given_noise_and_uniforms_the_text_is_pythons(script, served, make, rnn, size):
+    emission = Categorical(vocabulary=VOCABULARY)
+    options = {"rnn": rnn, "num_layers": size[0], "depth": size[1], "emission": emission}
+    model = make(input_size=len(VOCABULARY), **options).float()
+    save_checkpoint(served[2] / "small.safetensors", model)
+    for temperature, deviation in SETTINGS:
+        how = script, "/small.safetensors", PRIME, temperature, deviation
+        found, text, *_ = given_to_the_script(*how, model)
+        assert found["text"] == text, how
+        # In double precision, as the script's sums are, the numbers behind the text agree.
+        double = load_checkpoint(served[2] / "small.safetensors").double()
+        found, text, z, state = given_to_the_script(*how, double)
+        assert found["text"] == text
+        for numbers, expected in (found["z"], z), (found["state"], layers_of(state, double)):
+            torch.testing.assert_close(doubles(numbers), doubles(expected), **tight)
+
+
+@pytest.mark.parametrize("path", [BEST, SAME_COUNT], ids=["VRNN", "CharRNN"])
+def test_so_is_that_of_the_committed_models(script, path):
+    for temperature, deviation in SETTINGS:
+        how = f"/{path.relative_to(ROOT)}", "ROMEO:\n", temperature, deviation
+        found, text, *_ = given_to_the_script(script, *how, load_checkpoint(path))
+        assert found["text"] == text, how
+
+
+def test_half_precision_is_read_and_log_deviations_are_kept_within_their_bounds(script, served):
+    model = vrnn(input_size=len(VOCABULARY), emission=Categorical(vocabulary=VOCABULARY)).float()
+    with torch.no_grad():
+        for net, first in (model.cell.prior_net, 12.0), (model.cell.posterior_net, -12.0):
+            net[-1].weight[-3:] = 0
+            net[-1].bias[-3:] = torch.tensor([first, -12.0, -90.0])
+        model.cell.phi_z[0][0].weight[0] = torch.tensor([2.0**-24, 3 * 2.0**-16, -0.0])  # below the least normal half
+    save_checkpoint(served[2] / "half.safetensors", model, half=True)
+    double = load_checkpoint(served[2] / "half.safetensors").double()
+    for length in 0, 60:
+        found, text, z, state = given_to_the_script(script, "/half.safetensors", PRIME, 0.7, 1.0, double, length)
+        assert found["text"] == text
+        for numbers, expected in (found["z"], z), (found["state"], layers_of(state, double)):
+            torch.testing.assert_close(doubles(numbers), doubles(expected), **tight)
+    assert doubles(z).abs().amax(0)[0] > 1e4, "the upper bound was not met"
+
+
+def refused(script, content):
+    """What the script says to a file with this content."""
+    return script.evaluate(
+        """async bytes => {
+            const { modelOf } = await import("/site/models.js");
+            try { modelOf(new Uint8Array(bytes).buffer); } catch (error) { return error.message; }
+        }""",
+        list(content),
+    )
+
+
+FOREIGN = {
+    "empty": b"",
+    "cut short": safetensors.torch.save({"weight": torch.zeros(9)})[:-4],
+    "in double precision": safetensors.torch.save({"weight": torch.zeros(9).double()}),
+    "pickled": b"\x80\x02}q\x00." + bytes(99),
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_a_damaged_or_foreign_file_is_told_in_one_sentence(script, content):
+    assert refused(script, content) == "This is no safetensors file of single or half precision, or it is cut short."
+
+
+def test_so_is_a_file_that_is_no_checkpoint(script):
+    content = safetensors.torch.save({"weight": torch.zeros(2)})
+    assert refused(script, content) == "This is no checkpoint of vrnn_tutorial."
+
+
+OTHERS = {
+    "rnn": {"rnn": "rnn"},
+    "emission": {"emission": "chained", "characters": 2},
+    "characters": {"characters": 2},
+    "vocabulary": {"input_size": 5},
+    "prior": {"prior": "standard"},
+    "stochastic": {"stochastic": False},
+}
+
+
+@pytest.mark.parametrize("part", OTHERS)
+def test_a_model_that_it_does_not_know_is_refused(script, tmp_path, part):
+    save_checkpoint(tmp_path / "other.safetensors", vrnn(**OTHERS[part]).float())
+    content = (tmp_path / "other.safetensors").read_bytes()
+    assert refused(script, content) == f"This page knows no model with such a {part}."
+
+
+def pages_own(path, prime, temperature, deviation, seed, length=600):
+    """What the page writes: Python's text for the numbers of the page's generator; up to the first that comes near."""
+    mulberry = [seed]
+    normals, uniform = functools.partial(normals_of, mulberry), lambda _: uniform_of(mulberry)
+    text, *_, near = written(load_checkpoint(path), prime, temperature, deviation, length, normals, uniform)
+    exempt = next((t for t, distance in enumerate(near) if distance <= NEAR), length)
+    assert exempt >= 60, "too near too soon for the text to tell anything: choose another seed"
+    return text[:exempt]
+
+
+def column(page, name):
+    """Prime and text of the column, once it is written."""
+    box = page.get_by_role("region", name=name).locator("pre")
+    expect(box).to_have_attribute("aria-busy", "false")
+    return [box.locator(part).evaluate("element => element.textContent") for part in ("b", "span")]
+
+
+def status(page, name):
+    return page.get_by_role("region", name=name).get_by_role("status")
+
+
+def choose(page, name, model):
+    page.get_by_role("combobox", name=name).select_option(index=model)
+
+
+@pytest.mark.parametrize("name, path", [("Left", BEST), ("Right", SAME_COUNT)])
+def test_opened_each_column_writes_and_its_text_is_pythons(page, name, path):
+    prime, text = column(page, name)
+    expected = pages_own(path, "ROMEO:", 0.8, 1.0, 0)
+    assert (prime, len(text), text[: len(expected)]) == ("ROMEO:", 600, expected)
+
+
+@pytest.mark.parametrize("model, path", list(enumerate(LARGE, 2)))
+def test_so_is_that_of_the_large_models(page, model, path):
+    choose(page, "Left", model)
+    expected = pages_own(path, "ROMEO:", 0.8, 1.0, 0, length=150)
+    assert column(page, "Left")[1][: len(expected)] == expected
+
+
+def test_the_keyboard_comes_to_each_control_and_moves_it(page):
+    texts, reached = [column(page, "Left")[1]], []
+    for moves in [], ["ArrowLeft"] * 4, ["Home"], ["ArrowRight"], [], []:
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+        for move in moves:
+            page.keyboard.press(move)
+        texts += [column(page, "Left")[1]] if moves else []
+    assert reached == ["prime", "temperature", "deviation", "seed", "left-model", "right-model"]
+    assert page.locator("output").all_inner_texts() == ["0.6", "0", "1"]
+    assert len(set(texts)) == 4
+    expected = pages_own(BEST, "ROMEO:", 0.6, 0.0, 1)
+    assert texts[-1][: len(expected)] == expected
+
+
+def test_so_does_the_mouse(page):
+    page.get_by_role("slider", name="Temperature").click()  # in its middle
+    expect(page.locator("output").first).to_have_text("1")
+    expected = pages_own(BEST, "ROMEO:", 1.0, 1.0, 0)
+    assert column(page, "Left")[1][: len(expected)] == expected
+
+
+def test_a_prime_is_typed_and_a_character_that_is_not_known_is_told(page):
+    page.get_by_label("Prime").fill("KING:\\nO ")
+    prime, text = column(page, "Left")
+    expected = pages_own(BEST, "KING:\nO ", 0.8, 1.0, 0)
+    assert (prime, text[: len(expected)]) == ("KING:\nO ", expected)
+    page.get_by_label("Prime").fill("Zoé")
+    for name in "Left", "Right":
+        assert column(page, name) == ["", ""]
+        expect(status(page, name)).to_have_text("The model does not know the character “é”.")
+    page.get_by_label("Prime").fill("Zoe")
+    assert column(page, "Right")[0] == "Zoe"
+    expect(status(page, "Right")).to_have_text("")
+
+
+def test_where_no_model_has_a_z_its_deviation_cannot_be_moved(page):
+    deviation = page.get_by_role("slider", name="deviation")
+    for name, model, movable in ("Left", 0, True), ("Left", 1, False), ("Right", 0, True):
+        choose(page, name, model)
+        column(page, name)
+        expect(deviation).to_be_enabled(enabled=movable)
+
+
+def test_a_move_stops_what_is_being_written(page):
+    column(page, "Left")
+    page.evaluate(
+        """async () => {
+            const slider = document.getElementById("seed"), text = document.querySelector("pre span");
+            const move = seed => { slider.value = seed; slider.dispatchEvent(new Event("input", {bubbles: true})); };
+            move(1);
+            while (!text.textContent) await new Promise(requestAnimationFrame);
+            move(2);
+            window.lengths = [];
+            new MutationObserver(() => lengths.push(text.textContent.length)).observe(text, {childList: true});
+        }"""
+    )
+    text = column(page, "Left")[1]
+    expected = pages_own(BEST, "ROMEO:", 0.8, 1.0, 2)
+    assert text[: len(expected)] == expected
+    lengths = page.evaluate("lengths.filter(length => length)")
+    assert lengths == sorted(set(lengths)) and lengths[-1] == 600, "an older text was written beside the new one"
+
+
+def test_a_model_that_is_not_there_is_told_and_tried_again(served, page):
+    page.route("**/text/vrnn.safetensors", lambda route: route.fulfill(status=404))
+    choose(page, "Left", 2)
+    assert column(page, "Left") == ["", ""]
+    where = "../data/checkpoints/text/vrnn.safetensors"
+    expect(status(page, "Left")).to_have_text(f"The model {where} could not be fetched: the server answers 404.")
+    assert "404" in served[1].pop()
+    page.unroute("**/text/vrnn.safetensors")
+    page.get_by_role("slider", name="Seed").press("ArrowRight")
+    assert len(column(page, "Left")[1]) == 600
+
+
+def test_a_browser_that_cannot_run_it_shows_a_picture_and_a_sentence(served):
+    page, errors, _, address, _ = served
+    page.route("**/models.js", lambda route: route.fulfill(content_type="text/javascript", body="such a new word"))
+    page.goto(f"{address}site/generation.html")
+    picture = page.get_by_role("img")
+    expect(picture).to_be_visible()
+    page.wait_for_function("() => document.querySelector('img').naturalWidth === 800")
+    expect(page.get_by_text("which your browser cannot run")).to_be_visible()
+    expect(page.get_by_role("combobox")).to_have_count(0)
+    page.unroute("**/models.js")
+    assert "SyntaxError" in errors.pop()
+    page.reload()
+    column(page, "Left")
+    expect(picture).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_keeps_to_the_width_of_a_phone_and_to_the_readers_colours(page, scheme):
+    wide = page.viewport_size
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.emulate_media(color_scheme=scheme)
+    column(page, "Left")
+    width, *colors = page.evaluate(
+        """() => [document.documentElement.scrollWidth, ...["backgroundColor", "color"].map(
+            name => Math.max(...getComputedStyle(document.body)[name].match(/\\d+/g).map(Number)))]"""
+    )
+    page.set_viewport_size(wide)
+    page.emulate_media(color_scheme="no-override")
+    assert width == 320
+    assert colors == sorted(colors, reverse=scheme == "light") and abs(colors[0] - colors[1]) > 150
+
+
+def test_the_first_text_comes_within_a_second_and_300_characters_in_each(page):
+    """Within more where programs share a core: the browser's processes wait for one another."""
+    column(page, "Left")
+    crowd = crowding()
+    (first, length), last = page.evaluate("[seen.first, seen.all]")
+    assert first < 1000 * 2 * crowd
+    assert (600 - length) / (last - first) > 0.3 / crowd
