@@ -351,3 +351,10 @@ def test_any_sizes_make_a_step_of_the_shapes_promised(rnn, emission, layers, dep
     assert (step.emission.mean if isinstance(step.emission, Gaussian) else step.emission.logits).shape == size
     remade = VRNNCell(**cell.configuration)
     assert [p.shape for p in remade.parameters()] == [p.shape for p in cell.parameters()]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("part", ["phi_x.net", "phi_z", "prior_net", "posterior_net", "emission_net"])
+def test_each_net_has_as_many_layers_as_the_depth_says(part, depth):
+    layers = VRNNCell(depth=depth).get_submodule(part).modules()
+    assert sum(isinstance(layer, nn.Linear) for layer in layers) == depth

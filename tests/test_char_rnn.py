@@ -354,3 +354,10 @@ def test_a_chain_is_saved_evaluated_and_generates(tmp_path):
 def test_a_chain_of_one_is_refused():
     with pytest.raises(ValueError, match="two characters per step or more"):
         CharRNN(emission="chained")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("part", ["phi_x.net", "emission_net"])
+def test_each_net_has_as_many_layers_as_the_depth_says(part, depth):
+    layers = CharRNN(depth=depth).get_submodule(part).modules()
+    assert sum(isinstance(layer, torch.nn.Linear) for layer in layers) == depth

@@ -111,6 +111,11 @@ def test_draws_of_z_are_averaged_and_their_error_estimated():
     assert evaluation.elbo_error == pytest.approx(error, rel=1e-8) and error > 1e-3
 
 
+def test_ten_draws_are_made_of_a_z_unless_another_number_is_given():
+    model, x = vrnn(), encode("to be or not")
+    assert evaluate(model, x) == evaluate(model, x, draws=10) != evaluate(model, x, draws=9)
+
+
 def test_the_seed_decides_the_draws():
     model = vrnn()
     assert evaluate(model, TEXT, draws=2, seed=1) == evaluate(model, TEXT, draws=2, seed=np.int64(1))

@@ -510,7 +510,7 @@ def test_a_model_that_diverged_writes_nothing(temperature, value):
     model = vrnn()
     with torch.no_grad():
         model.cell.emission_net[-1].bias[3] = value
-    with pytest.raises(ValueError, match="its weights are not all finite; its training diverged"):
+    with pytest.raises(ValueError, match="it computes numbers that are not finite"):
         generate(model, length=5, temperature=temperature)
 
 
@@ -643,6 +643,14 @@ def test_a_forecast_is_many_samples_of_each_past_and_its_bands_their_quantiles()
     assert_close(bands[1], (ordered[1] + ordered[2]) / 2)
     assert_close(bands[2], ordered[3])
     assert_close(bands[3], ordered[-1], rtol=0, atol=0)
+
+
+def test_a_hundred_futures_are_drawn_and_the_middle_four_fifths_told_unless_asked_otherwise():
+    model = vrnn(input_size=4, emission="gaussian")
+    plain = forecast(model, PASTS[:1], 2, seed=1)
+    told = forecast(model, PASTS[:1], 2, seed=1, draws=100, quantiles=(0.1, 0.5, 0.9), temperature=1.0)
+    for ours, theirs in zip(plain, told, strict=True):
+        assert_close(ours, theirs, rtol=0, atol=0)
 
 
 def test_a_forecasts_seed_decides_it_and_at_temperature_zero_nothing_is_left_to_chance():

@@ -35,7 +35,7 @@ from vrnn_tutorial.bounds import fivo, iwae
 from vrnn_tutorial.cell import VRNNCell
 from vrnn_tutorial.checkpoint import load_checkpoint
 from vrnn_tutorial.emissions import Gaussian, Scaled
-from vrnn_tutorial.evaluation import evaluate
+from vrnn_tutorial.evaluation import Evaluation, evaluate
 from vrnn_tutorial.generation import generate
 from vrnn_tutorial.text import Corpus
 from vrnn_tutorial.training import train
@@ -499,6 +499,24 @@ def test_word_dropout_hides_that_share_of_the_characters_from_the_recurrence(mod
     assert (hidden[0] != hidden[1]).float().mean() > 0.3
     run(model, RandomWindows(CODES, 2, 5), 1, word_dropout=1.0)
     assert (seen[-1][1] == 0).all()
+
+
+def test_word_dropout_hides_the_characters_of_a_step_one_by_one():
+    model, seen = text_model(characters=2), []
+    model.register_forward_hook(lambda _, x, options, __: seen.append(options["rnn_input"] == 0), with_kwargs=True)
+    run(model, RandomWindows(CODES, 20, 50, 2), 1, word_dropout=0.5)
+    assert seen[0].shape == (50, 20, 2)
+    assert abs((seen[0][..., 0] == seen[0][..., 1]).float().mean().item() - 0.5) < 0.08
+
+
+@pytest.mark.parametrize(("characters", "streams"), [(900, 1), (3500, 3), (40_000, 16)])
+def test_a_text_is_validated_in_streams_of_a_thousand_characters_or_more_at_most_sixteen(
+    characters, streams, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(training, "evaluate", lambda *_, **options: asked.append(options) or Evaluation(1, 1, 0.0, 9))
+    run(text_model(), RandomWindows(CODES, 2, 5), 1, validation=CODES.repeat(90)[:characters])
+    assert {options["streams"] for options in asked} == {streams} and {options["draws"] for options in asked} == {1}
 
 
 def test_without_word_dropout_nothing_is_hidden_and_nothing_drawn_for_it():

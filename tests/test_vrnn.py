@@ -662,3 +662,22 @@ def test_an_array_is_taken_for_a_tensor(emission, characters, as_is):
 def test_whole_numbers_are_no_vectors():
     with pytest.raises(ValueError, match=r"x must hold real vectors of size 5, not torch.int64 \(4, 2, 5\)"):
         small_model(emission="gaussian")(torch.zeros(4, 2, 5).long())
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+@pytest.mark.parametrize("field", ["z", "hidden"])
+def test_what_is_put_out_may_be_written_over_before_the_gradient_is_asked_for(field, by_hand):
+    """Of the path by hand nothing that is put out is what the gradient is computed from."""
+    model = small_model()
+    x, noise = some_x(model.cell, 5, 3), some_noise(model.cell, 5, 3).detach()
+
+    def found(change: bool):
+        out = model(x, None, noise, by_hand=by_hand)
+        kept = out.kl.sum()
+        if change:
+            with torch.no_grad():
+                getattr(out, field).zero_()
+        return torch.autograd.grad(kept, list(model.cell.posterior_net.parameters()))
+
+    for ours, theirs in zip(found(True), found(False), strict=True):
+        assert_close(ours, theirs, **exact)

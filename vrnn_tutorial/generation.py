@@ -55,7 +55,7 @@ def sample(
     Raises:
         ValueError: for a temperature that is negative, NaN or infinite, fewer than one stream, streams that are not as
             many as primes or states, a prime of other axes, a shift that is not of z's size, or for a model without
-            z, for weights that are not finite, and for a VAE.
+            z, for one whose numbers are not finite, and for a VAE.
     """
     check_sequences(model, "sample")
     for name, value in (("temperature", temperature), ("prior_temperature", prior_temperature)):
@@ -64,8 +64,6 @@ def sample(
     if prime is not None and not isinstance(prime, list | tuple):
         prime = as_tensor(prime)
     model = copy.deepcopy(model).eval()
-    if not all(bool(values.isfinite().all()) for values in model.parameters()):
-        raise ValueError("nothing can be drawn from this model: its weights are not all finite; its training diverged.")
     weight = next(model.parameters())
     generator = seeded(seed, weight.device)
     with torch.no_grad():
@@ -87,6 +85,9 @@ def sample(
             x, lengths = _side_by_side(model, prime, B)
             x = x.to(weight.device)
             state = model.read(x, state, lengths, prior_temperature, generator)
+        likeliest = model.draw(state, 0.0, 0.0, generator=seeded(0, weight.device))
+        if not likeliest.emission.log_prob(likeliest.x).isfinite().all():
+            raise ValueError("nothing can be drawn from this model: it computes numbers that are not finite.")
     return _stream(model, state, temperature, prior_temperature, generator, shift)
 
 
