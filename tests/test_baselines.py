@@ -68,6 +68,13 @@ def test_of_a_missing_entry_the_other_ones_marginal_is_scored(learned):
     assert learned.log_prob(torch.full((3, 2), torch.nan)).tolist() == [0, 0, 0]
 
 
+def test_the_loss_is_a_mean_over_all_steps_also_those_that_are_missing(learned):
+    x, y = process(2, 6, seed=5)
+    y[3] = torch.nan
+    total = learned.log_prob(x).sum() + learned.log_prob(y).sum()
+    assert learned.loss([x, y]) == pytest.approx(-total.item() / 12)
+
+
 def test_what_is_missing_is_left_out_of_the_fit(learned):
     sequences = process(60, 400)
     for x in sequences:
@@ -105,6 +112,18 @@ def test_futures_are_distributed_as_the_process(learned):
     torch.testing.assert_close(found.draws[:, 0, 0].T.cov(), covariance, rtol=0, atol=0.03)
     after = covariance + weights[1:3].T @ covariance @ weights[1:3]
     torch.testing.assert_close(found.draws[:, 1, 0].T.cov(), after, rtol=0, atol=0.05)
+
+
+def test_temperature_multiplies_the_variances(learned):
+    (past,) = process(1, 10, seed=7)
+    plain, hot, still = (learned.forecast([past], 4, temperature=t, seed=0).draws for t in (1.0, 4.0, 0.0))
+    # At 0 nothing is left but what follows from the past; of linear futures the deviations are multiplied whole.
+    torch.testing.assert_close(hot - still, 2 * (plain - still))
+    torch.testing.assert_close(still, still[:1].expand_as(still), **exact)
+    centred = past - learned.mean
+    mean = torch.cat([torch.ones(1).double(), centred[-1], centred[-2]]) @ learned.stages[2].weights
+    torch.testing.assert_close(still[0, 0, 0], mean + learned.mean)
+    torch.testing.assert_close(plain, learned.forecast([past], 4, seed=0).draws, **exact)
 
 
 def test_bands_are_the_draws_quantiles_and_a_seed_gives_them_again(learned):

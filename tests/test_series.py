@@ -9,7 +9,15 @@ import torch
 from helpers import exact
 
 from vrnn_tutorial import Gaussian, Scaled
-from vrnn_tutorial.series import differences, read_csv, restored, split_by_group, split_by_time, windows
+from vrnn_tutorial.series import (
+    differences,
+    evenly_spaced,
+    read_csv,
+    restored,
+    split_by_group,
+    split_by_time,
+    windows,
+)
 
 GOOD = "date,a,b\n2001-12-01,1,2.5\n2001-12-08,,-3e2\n2001-12-29,4,nan\n"
 SEVERAL = "who,a\nx,1\nx,2\ny,3\ny,4\ny,5\n"
@@ -112,6 +120,29 @@ def test_what_is_wrong_with_several_sequences(csv, text, message):
 def test_a_column_may_be_empty_in_some_of_the_sequences(csv):
     found = read_csv(csv(SEVERAL.replace("x,1\nx,2", "x,\nx,")), ["a"], sequence="who")
     assert torch.isnan(found.sequences[0]).all() and found.sequences[1].isfinite().all()
+
+
+def test_absent_rows_become_missing_ones_with_their_dates(csv):
+    text = "who,t,a\nx,2001-01-01,1\nx,2001-01-02,2\nx,2001-01-05,3\ny,2001-03-01,4\ny,2001-03-02,5\n"
+    found = evenly_spaced(read_csv(csv(text), ["a"], time="t", sequence="who"))
+    assert [f"{x[:, 0].tolist()}" for x in found.sequences] == ["[1.0, 2.0, nan, nan, 3.0]", "[4.0, 5.0]"]
+    assert [[date.day for date in times] for times in found.times] == [[1, 2, 3, 4, 5], [1, 2]]
+    assert (found.names, found.columns) == (["x", "y"], ("a",))
+
+
+def test_months_are_evenly_spaced_as_they_are(csv):
+    months = [f"2001-{month:02}-01" for month in range(1, 13) if month != 8]
+    found = evenly_spaced(read_csv(csv("t,a\n" + "".join(f"{day},1\n" for day in months)), ["a"], time="t"))
+    assert torch.isnan(found.sequences[0]).nonzero().tolist() == [[7, 0]]
+    assert [date.month for date in found.times[0]] == list(range(1, 13))
+    # Two readings of a day are more than usual, and nothing is absent between them.
+    twice = "t,a\n2001-01-01,1\n2001-01-02,2\n2001-01-02T06:00,3\n2001-01-03,4\n2001-01-04,5\n"
+    assert len(evenly_spaced(read_csv(csv(twice), ["a"], time="t")).sequences[0]) == 5
+
+
+def test_without_dates_nothing_is_known_to_be_absent(csv):
+    with pytest.raises(ValueError, match="no dates: name their column"):
+        evenly_spaced(read_csv(csv(GOOD), ["a"]))
 
 
 def test_by_time_what_is_learned_from_came_first():

@@ -88,12 +88,17 @@ class LinearAR:
                     found[steps] = p.log_prob(residuals[steps][:, present])
         return found
 
+    def loss(self, sequences: list[Tensor]) -> float:
+        """Minus log p of sequences (T_i, D), nats per step; as in `evaluate`, a step that is missing costs nothing."""
+        return -torch.cat([self.log_prob(x) for x in sequences]).mean().item()
+
     def forecast(
         self,
         pasts: list[Tensor],
         steps: int,
         *,
         draws: int = 100,
+        temperature: float = 1.0,
         quantiles: tuple[float, ...] = (0.1, 0.5, 0.9),
         seed: int | None = None,
     ) -> Forecast:
@@ -103,22 +108,23 @@ class LinearAR:
             pasts: B sequences (T_i, D) of any lengths.
             steps: S, how far to look.
             draws: N, futures of each.
+            temperature: multiplies the variances, as a Gaussian emission's.
             quantiles: Q numbers from 0 to 1.
             seed: the same one gives the same futures.
         """
-        generator = seeded(seed)
-        futures = torch.stack([self._futures(past, steps, draws, generator) for past in pasts], 2)
+        generator, spread = seeded(seed), math.sqrt(temperature)
+        futures = torch.stack([self._futures(past, steps, draws, spread, generator) for past in pasts], 2)
         bands = torch.quantile(futures, torch.tensor(quantiles, dtype=futures.dtype), 0)
         return Forecast(futures.to(pasts[0].dtype), bands.to(pasts[0].dtype))
 
-    def _futures(self, past: Tensor, steps: int, draws: int, generator: torch.Generator) -> Tensor:
-        """(N, S, D) of one sequence."""
+    def _futures(self, past: Tensor, steps: int, draws: int, spread: float, generator: torch.Generator) -> Tensor:
+        """(N, S, D) of one sequence, with `spread` times the deviations."""
         rows = list((past.double() - self.mean).nan_to_num(0.0).expand(draws, -1, -1).unbind(1))
         for _ in range(steps):
             k = min(len(rows), self.order)
             weights, covariance = self.stages[k]
             noise = torch.randn(draws, len(covariance), generator=generator, dtype=torch.float64)
-            step = noise @ torch.linalg.cholesky(covariance).T
+            step = spread * noise @ torch.linalg.cholesky(covariance).T
             rows.append(step + torch.cat([step.new_ones(draws, 1), *rows[::-1][:k]], 1) @ weights)
         return torch.stack(rows[len(past) :], 1) + self.mean
 

@@ -4,7 +4,9 @@ import csv
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple, TextIO
 
 import torch
@@ -133,6 +135,28 @@ def _dates(rows: list[_Row], column: str) -> Iterator[datetime]:
             raise ValueError(f"{row.where}: {date} does not come after {before}, the row before it: sort the rows.")
         yield date
         before = date
+
+
+def evenly_spaced(series: Series) -> Series:
+    """With a row of NaN, and its date, for each row that is absent: nets take all rows to be equally far apart.
+
+    The usual step is the median of the steps between dates. Where two rows lie n of them apart, rounded, n - 1 are
+    absent, so that months may have 28 days or 31. Raises ValueError for readings that were read without dates.
+    """
+    if not series.times:
+        raise ValueError("these readings have no dates: name their column, read_csv(..., time=...).")
+    usual = median(after - before for times in series.times for before, after in pairwise(times))
+    sequences, dates = [], []
+    for x, times in zip(series.sequences, series.times, strict=True):
+        counts = [max(round((after - before) / usual), 1) for before, after in pairwise(times)]
+        rows = torch.tensor([0, *counts]).cumsum(0)
+        filled = x.new_full((int(rows[-1]) + 1, x.shape[1]), torch.nan)
+        filled[rows] = x
+        sequences.append(filled)
+        between = zip(times, times[1:], counts)
+        own = [before + i * (after - before) / count for before, after, count in between for i in range(count)]
+        dates.append([*own, times[-1]])
+    return series._replace(sequences=sequences, times=dates)
 
 
 def split_by_time(sequences: Iterable[Tensor], validation: float = 0.15, test: float = 0.15) -> Parts[Tensor]:
