@@ -120,6 +120,11 @@ WIDGETS = {
         "on_from(part, temperature, seed)",
         [("part", "0.3"), ("part", "1.0"), ("temperature", "1.0"), ("seed", "9")],
     ),
+    "09_your_own_sequences fan-live": (
+        "fan(start, temperature, model)",
+        [("start", "0"), ("temperature", "0.0"), ("temperature", "2.0"), ("start", "last")]
+        + [("model", f"list(futures_of)[{i}]") for i in (0, 2, 3)],
+    ),
 }
 
 

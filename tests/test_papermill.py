@@ -1,13 +1,17 @@
 """The notebooks as papermill runs them, with parameters of the caller's."""
 
+import datetime
 import json
 import re
 
 import nbformat
 import papermill
 import pytest
+import torch
 from chapters import CHAPTERS, ROOT
 from nbclient import NotebookClient
+
+from vrnn_tutorial import load_checkpoint
 
 FOLDER = ROOT / "notebooks"
 
@@ -62,6 +66,67 @@ def test_training_on_a_text_of_the_readers_own(text, tmp_path):
     assert len(history["reconstruction"]) == 3 and history["seed"] == 1
     assert "batch_size=4, length=20" in history["corpus"]
     assert [entry["update"] for entry in history["validation"]] == [0, 3]
+
+
+@pytest.fixture
+def readings(tmp_path):
+    """Two columns over some 60 weeks of days, with a hole and a day that is absent."""
+    generator = torch.Generator().manual_seed(0)
+    t = torch.arange(420.0)
+    a = 5 + 2 * torch.sin(6.2832 * t / 7) + 0.3 * torch.randn(420, generator=generator)
+    b = 100 * a + 0.1 * t + torch.randn(420, generator=generator)
+    days = [datetime.date(2001, 1, 1) + datetime.timedelta(days=i) for i in range(420)]
+    rows = [f"{day},{a[i]:.3f},{b[i]:.2f}" for i, day in enumerate(days) if i != 50]
+    rows[20] = f"{days[20]},,{b[20]:.2f}"
+    path = tmp_path / "mine.csv"
+    path.write_text("day,a,b\n" + "\n".join(rows) + "\n")
+    return path
+
+
+OWN = {"dates": "day", "season": 7, "past": 14, "ahead": 7, "updates": 4}
+
+
+def own_sequences(path, **parameters) -> dict:
+    """What chapter 9's cells printed for a reader's file."""
+    out = path.with_name("out.ipynb")
+    parameters = {"file": str(path), "columns": "a, b", **OWN} | parameters
+    chapter = FOLDER / "09_your_own_sequences.ipynb"
+    papermill.execute_notebook(chapter, out, parameters, cwd=path.parent, progress_bar=False)
+    cells = nbformat.read(out, as_version=4).cells
+    return {
+        cell.id: "".join(o.text for o in cell.outputs if o.output_type == "stream")
+        for cell in cells
+        if cell.cell_type == "code"
+    }
+
+
+def test_a_forecast_of_the_readers_own_file(readings, tmp_path):
+    printed = own_sequences(readings, out=str(tmp_path / "kept"))
+    assert "420 rows, 2 with something missing\nfrom 01.01.2001 to 24.02.2002" in printed["read"]
+    assert "order   7" in printed["orders"] and "order   8" in printed["orders"]
+    assert printed["orders"].count("order") == 7
+    for name in ("naive", "linear", "RNN", "VRNN"):
+        assert re.search(rf"^{name}.*%.*%", printed["coverage"], flags=re.MULTILINE)
+    model = load_checkpoint(tmp_path / "kept" / "vrnn.safetensors")
+    assert model.configuration["input_size"] == 2
+    # In the file's own units: what it learned of the first column lies near zero, of the second a hundred times as wide.
+    one, two = model.emission_type.scale
+    assert 50 < two / one < 200
+    assert (tmp_path / "kept" / "fan.png").read_bytes().startswith(b"\x89PNG")
+
+
+WRONG_FILES = {
+    "another column": ({"columns": "a,c"}, "mine.csv has no column 'c'; its columns are 'day', 'a', 'b'"),
+    "no file": ({"file": "nowhere.csv"}, "nowhere.csv"),
+    "too short": ({"past": 300}, "steps hold no window of 307"),
+}
+
+
+@pytest.mark.parametrize("parameters, sentence", WRONG_FILES.values(), ids=WRONG_FILES)
+def test_a_file_that_cannot_be_forecast_is_told_so(readings, parameters, sentence):
+    with pytest.raises(papermill.PapermillExecutionError) as error:
+        own_sequences(readings, **parameters)
+    assert sentence in error.value.evalue
 
 
 # A run of chapter 4, stopped and taken up again
