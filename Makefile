@@ -13,6 +13,7 @@ NOTEBOOKS ?= $(wildcard notebooks/[0-9]*.ipynb notebooks/solutions/[0-9]*.ipynb)
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+OLDEST := .venv-oldest
 # A blank in the folder's name would make two targets of one.
 EMPTY :=
 CORPUS := $(subst $(EMPTY) ,\ ,$(or $(VRNN_TUTORIAL_DATA),data))/shakespeare.txt
@@ -24,11 +25,11 @@ PYTEST := $(VENV_PYTHON) -m pytest -n logical --dist loadfile
 NOTEBOOK_TESTS := notebooks --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/sanitize.cfg
 
 # Several threads would only get in the way of the processes beside them.
-test test-all seconds notebooks records: export OMP_NUM_THREADS := 1
+test test-all test-oldest seconds notebooks records: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lab check test test-all test-matrix seconds mutants notebooks records figures format clean
+.PHONY: help setup lab check test test-all test-oldest test-matrix seconds mutants notebooks records figures format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +50,12 @@ test: setup check ## set up, check, then run the tests and every notebook (PYTES
 
 test-all: setup check ## the same, and each chapter with ten seeds and with every cell run twice: an hour (PYTEST_ARGS)
 	$(PYTEST) -o python_files='test_*.py weekly.py' tests $(NOTEBOOK_TESTS) $(PYTEST_ARGS)
+
+test-oldest: setup ## the tests, with each direct dependency but torch at the lower end of its range (PYTEST_ARGS)
+	$(VENV_PYTHON) -m venv --clear $(OLDEST)
+	$(VENV_PYTHON) tests/oldest.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --disable-pip-version-check -e '.[notebooks,test]' -c $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pytest -n logical --dist loadfile tests $(PYTEST_ARGS)
 
 test-matrix: setup ## every notebook, three times over on each of the processor's paths
 	@for capability in default avx2; do for mkl in '' COMPATIBLE; do for threads in 1 2; do for round in 1 2 3; do \
@@ -77,7 +84,7 @@ format: $(INSTALLED) ## correct the style of code and notebooks
 	$(VENV_PYTHON) -m ruff format .
 
 clean: ## remove the virtual environment, caches and build outputs; data and runs stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # The stamp is written last, so that a set-up which was interrupted is taken up again by the next call.

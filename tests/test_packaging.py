@@ -13,6 +13,7 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import oldest
 import pytest
 import setuptools
 import yaml
@@ -157,6 +158,21 @@ def test_the_module_is_installed_whole_and_nothing_else():
     installed = find_packages(str(ROOT), **tool["setuptools"]["packages"]["find"])
     folders = [path.parent.relative_to(ROOT) for path in (ROOT / "vrnn_tutorial").rglob("*.py")]
     assert set(installed) == {".".join(folder.parts) for folder in folders}
+
+
+def test_the_oldest_of_everything_is_where_its_range_begins():
+    assert oldest.oldest(Requirement("one[more]!=1.3,<2,>=1.2")) == "one==1.2"
+    with pytest.raises(ValueError, match="one<2 does not say where its range begins"):
+        oldest.oldest(Requirement("one<2"))
+    torch, *others = oldest.constraints()
+    assert torch in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = {Requirement(line).name: Requirement(line).specifier for line in others}
+    assert found.keys() == requirements().keys() - {"torch"}
+    for name, requirement in requirements().items():
+        if name != "torch":
+            (pinned,) = found[name]
+            assert pinned.operator == "==" and pinned.version in requirement.specifier
+            assert f">={pinned.version}" in str(requirement.specifier)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
