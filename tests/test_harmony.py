@@ -9,10 +9,11 @@ import torch
 from helpers import char_rnn, exact, vrnn
 from torch.testing import assert_close
 
-from vrnn_tutorial.corpora.chorales import HELD, RESTS, VOICES
+from vrnn_tutorial.corpora.chorales import HELD, RESTS, VOICES, pitches_of
 from vrnn_tutorial.emissions import Chained
 from vrnn_tutorial.emissions.codes import OPEN
-from vrnn_tutorial.harmony import harmonise, harmonise_many, melody, only, sketch
+from vrnn_tutorial.harmony import harmonise, harmonise_many, melody, melody_of, only, sketch
+from vrnn_tutorial.music import Note
 from vrnn_tutorial.vae import VAE
 
 V = 3
@@ -220,6 +221,28 @@ def on_key(pitch):
 )
 def test_a_drawn_line_is_a_melody(strokes, heard):
     assert notes(sketch(strokes, 4)) == heard
+
+
+def test_of_several_notes_the_highest_is_the_melody():
+    # A held G, over it for one quarter a B; then nothing, and a C that lasts two.
+    notes = [Note(67, 2, 4), Note(71, 3, 1), Note(72, 7, 2), Note(60, 2, 7)]
+    given = melody_of(notes)
+    assert pitches_of(given.clamp(min=0))[:, 0].tolist() == [67, 71, 67, 67, 60, 72, 72]
+    assert [code == HELD for code in given[:, 0]] == [False, False, False, True, False, False, True]
+    assert (given[:, 1:] == OPEN).all()
+    rests = melody_of([Note(67, 0, 1), Note(67, 2, 1)])
+    torch.testing.assert_close(rests, melody("G4 r G4"))
+    again = melody_of([Note(67, 0, 1), Note(67, 1, 2)])
+    torch.testing.assert_close(again, melody("G4 G4 -"))
+
+
+@pytest.mark.parametrize(
+    "notes, sentence",
+    [([], "there is no note in this melody"), ([Note(84, 0, 1)], "the soprano has the note 84 in frame 0; its notes go")],
+)
+def test_notes_that_cannot_be_sung_are_refused(notes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        melody_of(notes)
 
 
 def test_an_empty_sheet_is_no_melody():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vrnn_tutorial.corpora.chorales import HELD, RESTS, VOICES, pitches_of, roll_of
-from vrnn_tutorial.music import Note, midi, notes_of_roll, notes_of_voices, pitch_of, sound
+from vrnn_tutorial.music import Note, midi, notes_of_midi, notes_of_roll, notes_of_voices, pitch_of, sound
 
 
 def roll(*rows):
@@ -253,3 +253,73 @@ def test_what_cannot_be_played_is_refused_in_one_sentence(play, notes, tempo, se
 @pytest.mark.parametrize("tempo", [4, 1000])
 def test_the_slowest_and_the_fastest_tempo_are_written(tempo):
     assert read_midi(midi([Note(60, 0, 1)], tempo))[1][0][0][1][2:] == tuple((60_000_000 // tempo).to_bytes(3, "big"))
+
+
+# MIDI of other programs
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack(">I", len(content)) + content
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A function that writes tracks of events, bytes, behind a header, and returns the file."""
+
+    def write(*tracks: bytes, ticks: int = 96, form: int = 1):
+        header = chunk(b"MThd", struct.pack(">HHH", form, len(tracks), ticks))
+        end = b"\x00\xff\x2f\x00"
+        (tmp_path / "song.mid").write_bytes(header + b"".join(chunk(b"MTrk", track + end) for track in tracks))
+        return tmp_path / "song.mid"
+
+    return write
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    notes = [Note(60, 0, 2), Note(67, 0, 1, 1), Note(67, 1, 3, 1), Note(64, 2, 1)]
+    (tmp_path / "song.mid").write_bytes(midi(notes))
+    assert notes_of_midi(tmp_path / "song.mid") == sorted(
+        (note._replace(voice=0) for note in notes), key=lambda note: (note.start, note.pitch)
+    )
+    assert notes_of_midi(str(tmp_path / "song.mid")) == notes_of_midi(tmp_path / "song.mid")
+
+
+@pytest.mark.parametrize(
+    "track, expected",
+    [
+        # a status that runs on, and an end by a loudness of 0
+        (b"\x00\x90\x3c\x40\x60\x3c\x00\x00\x3e\x40\x60\x3e\x00", [(60, 0, 1), (62, 1, 1)]),
+        # times near a quarter note are its: 0.4 to 1.6 quarters, and a grace note of none
+        (b"\x26\x90\x3c\x40\x73\x80\x3c\x00\x00\x90\x40\x40\x01\x80\x40\x00", [(60, 0, 2), (64, 2, 1)]),
+        # struck while it sounds; and never ended
+        (b"\x00\x90\x3c\x40\x60\x90\x3c\x40\x60\x80\x3c\x00\x00\x90\x40\x40", [(60, 0, 1), (60, 1, 1), (64, 2, 1)]),
+        # drums, a pedal, a text and a system exclusive message beside one note
+        (b"\x00\x99\x24\x40\x00\xb0\x40\x7f\x00\xff\x01\x01A\x00\xf0\x01\xf7\x00\x90\x3c\x40\x60\x80\x3c\x00", [(60, 0, 1)]),
+    ],
+    ids=["running status", "off the beat", "overlapping", "other events"],
+)  # fmt: skip
+def test_notes_of_another_program_are_read(written, track, expected):
+    assert [(note.pitch, note.start, note.length) for note in notes_of_midi(written(track))] == expected
+
+
+def test_tracks_sound_together_and_channels_apart(written):
+    one = b"\x00\x90\x3c\x40\x60\x80\x3c\x00"
+    other = b"\x00\x91\x3c\x40\x81\x40\x81\x3c\x00"  # the same key in channel 2, for 192 ticks
+    found = [Note(60, 0, 1), Note(60, 0, 2)]
+    assert notes_of_midi(written(one, other)) == found
+    assert notes_of_midi(written(one + other, form=0)) == [Note(60, 0, 1), Note(60, 1, 2)]
+
+
+def test_a_file_that_is_no_midi_is_refused_in_one_sentence(written, tmp_path):
+    path = written(b"\x00\x90\x3c\x40")
+    whole = path.read_bytes()
+    for content in (b"", b"RIFF" + whole, b"G4 A4 B4", whole[:-6]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"song\.mid is no MIDI file, or a damaged one$"):
+            notes_of_midi(path)
+    with pytest.raises(ValueError, match=r"song\.mid holds no note$"):
+        notes_of_midi(written(b"\x00\xff\x01\x01A"))
+    with pytest.raises(ValueError, match="frames of a film"):
+        notes_of_midi(written(b"\x00\x90\x3c\x40", ticks=0xE728))
+    with pytest.raises(FileNotFoundError):
+        notes_of_midi(tmp_path / "nowhere.mid")

@@ -16,7 +16,7 @@ from .emissions.codes import OPEN
 from .gaussian import seeded
 from .inputs import as_tensor
 from .models import SequenceModel, check_sequences
-from .music import pitch_of
+from .music import Note, pitch_of
 
 
 class Harmony(NamedTuple):
@@ -45,6 +45,22 @@ def melody(written: str) -> Tensor:
         held = pitches[-1] if pitches else 0
         pitches.append(held if name == "-" else 0 if name == "r" else pitch_of(name))
     return _soprano(pitches, [name == "-" for name in names])
+
+
+def melody_of(notes: Sequence[Note]) -> Tensor:
+    """A soprano for `harmonise`, (T, 4), of the highest of the notes in each quarter, from where the first one begins.
+
+    A note that goes on where a higher one ends is struck anew. Raises ValueError for no note, and for one out of the soprano's range, as `Voice.encode`.
+    """
+    if not notes:
+        raise ValueError("there is no note in this melody")
+    begin, end = min(note.start for note in notes), max(note.start + note.length for note in notes)
+    highest: list[Note | None] = [
+        max((note for note in notes if note.start <= t < note.start + note.length), default=None)
+        for t in range(begin, end)
+    ]
+    held = [note is not None and note is before for before, note in zip([None, *highest], highest)]
+    return _soprano([note.pitch if note else 0 for note in highest], held)
 
 
 def sketch(strokes: Sequence[Sequence[Sequence[float]]], steps: int = 16) -> Tensor:

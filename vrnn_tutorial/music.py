@@ -1,9 +1,12 @@
 """Music to take away and to listen to: the notes of a piano roll or of four voices, as a MIDI file and as sound."""
 
+import io
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+import mido
 import numpy as np
 from torch import Tensor
 
@@ -12,8 +15,8 @@ from .corpora.piano_rolls import KEYS, LOWEST
 
 #: Of a quarter note, the unit of time in our MIDI files.
 TICKS = 480
-#: In the MIDI standard's list of instruments, which it counts from 0, the church organ.
-ORGAN = 19
+#: In the MIDI standard's list of instruments, which it counts from 0, the church organ; and its channel of drums.
+ORGAN, DRUMS = 19, 9
 
 
 class Note(NamedTuple):
@@ -60,6 +63,41 @@ def notes_of_voices(voices: Tensor) -> list[Note]:
             elif pitch:
                 notes.append(Note(pitch, t, 1, i))
     return notes
+
+
+def notes_of_midi(path: Path | str) -> list[Note]:
+    """The notes of all tracks of a MIDI file but drums, in the order of frames, pitches and lengths, all of voice 0.
+
+    A frame is a quarter note: a note begins with the nearest one, and lasts one at least. One that is struck while it
+    sounds ends there. Raises OSError if the file cannot be read, and ValueError for one that is no MIDI, or damaged,
+    that counts in frames of a film, or holds no note.
+    """
+    content = Path(path).read_bytes()
+    try:
+        file = mido.MidiFile(file=io.BytesIO(content))
+    except Exception:  # what mido raises for bytes that are something else may be anything
+        raise ValueError(f"{path} is no MIDI file, or a damaged one") from None
+    if file.ticks_per_beat < 1:
+        raise ValueError(f"{path} counts time in frames of a film; write it in quarter notes")
+    notes, sounding, now = [], {}, 0
+
+    def end(key):
+        start, stop = (int(ticks / file.ticks_per_beat + 0.5) for ticks in (sounding.pop(key), now))
+        notes.append(Note(key[1], start, max(stop - start, 1)))
+
+    for message in mido.merge_tracks(file.tracks):
+        now += message.time
+        if message.type in ("note_on", "note_off") and message.channel != DRUMS:
+            key = message.channel, message.note
+            if key in sounding:
+                end(key)
+            if message.type == "note_on" and message.velocity:
+                sounding[key] = now
+    for key in list(sounding):
+        end(key)
+    if not notes:
+        raise ValueError(f"{path} holds no note")
+    return sorted(notes, key=lambda note: (note.start, note.pitch, note.length))
 
 
 def midi(notes: Sequence[Note], tempo: float = 80) -> bytes:
