@@ -56,7 +56,7 @@ def test_rows_of_a_set_have_equally_many_parameters_and_differ_in_what_their_nam
         assert len(counts) >= 2 and max(counts) / min(counts) < 1.02
     same = {"depth": 2, "dropout": 0.1, "embedding_size": 32, "num_layers": 1, "rnn": "gru"}
     for name, model in models.items():
-        set_, emission, kind = name.split("-")
+        set_, emission, kind, *_ = name.split("-")
         assert model.configuration | same | {"input_size": 12 if set_ == "vowels" else 1} == model.configuration
         assert isinstance(model, CharRNN) == (kind == "rnn") and runs.ROWS[name].set == set_
         learned = torch.cat(small(set_).train).double().mean(0)
@@ -101,9 +101,11 @@ def test_all_trainings_are_asked_for_the_same_but_for_model_set_seed_and_folder(
         corpus, options = asked[run.name]
         assert options.pop("out") == few / runs.FOLDER / run.name
         assert options.pop("seed") == corpus.seed == run.seed
-        rate, weight = options["learning_rate"], options["kl_weight"]
-        assert (rate(100), rate(1000), weight(0), weight(200)) == (0.01, 0, 0, 1) and weight(199) < 1
-        assert options["updates"] == 1000 and options["resume"] and corpus.batch_size == 64
+        rate, weight, updates = options.pop("learning_rate"), options.pop("kl_weight"), options.pop("updates")
+        assert updates == (5000 if "longer" in run.name else 1000)
+        assert (rate(100), rate(updates), weight(0), weight(updates // 5)) == (0.01, 0, 0, 1)
+        assert weight(updates // 5 - 1) < 1 and rate(updates - 1) > 0
+        assert options["resume"] and corpus.batch_size == 64
         data = small(runs.ROWS[run.row].set)
         torch.testing.assert_close([corpus.sequences[0], corpus.validation[0][:, 0]], [data[0][0], data[1][0]], **exact)
     for (_, ours), (_, theirs) in itertools.pairwise(asked.values()):
@@ -112,7 +114,8 @@ def test_all_trainings_are_asked_for_the_same_but_for_model_set_seed_and_folder(
 
 def test_all_runs_fit_into_an_hour_of_two_cores():
     times = len(runs.DROPOUTS) + runs.SEEDS - 1
-    assert times * sum(runs.SETS[row.set].updates * row.seconds for row in runs.ROWS.values()) < 0.9 * 3600 * 2
+    assert times * sum(row.updates * row.seconds for row in runs.ROWS.values()) < 0.9 * 3600 * 2
+    assert runs.Run("vowels-gauss-rnn-longer", 0, 0).seconds == 5 * runs.Run("vowels-gauss-rnn", 0, 0).seconds
 
 
 @pytest.mark.parametrize("row", ["vowels-gauss-vrnn", "co2-gauss-rnn"])
@@ -217,9 +220,9 @@ def test_the_list_has_what_is_missing(few, monkeypatch, capsys):
     runs.main()
     *listed, last = capsys.readouterr().out.splitlines()
     names = [line.split()[-1] for line in listed]
-    assert names[0] == "walks-gauss-rnn-dropout-0.2-seed-0" and len(names) == 26
+    assert names[0] == "walks-gauss-rnn-dropout-0.2-seed-0" and len(names) == 38
     assert names[-2:] == ["vowels-gauss-rnn-dropout-0.2-seed-1", "vowels-gauss-rnn-dropout-0.2-seed-2"]
-    assert last.startswith("26 runs are missing, ") and last.endswith("and 16 whose dropout is still to be chosen")
+    assert last.startswith("38 runs are missing, ") and last.endswith("and 24 whose dropout is still to be chosen")
 
 
 def test_what_is_committed_came_from_these_runs():
