@@ -1,4 +1,4 @@
-"""Prints each direct dependency at the lower end of its range, as constraints for pip; PyTorch as constraints.txt has it.
+"""Prints each direct dependency at the lower end of its range, as pip's constraints; PyTorch as constraints.txt has it.
 
     python tests/oldest.py > oldest.txt
 

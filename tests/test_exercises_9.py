@@ -41,7 +41,7 @@ def of_the_mean(x, p):
     return torch.cat([constant[None], weights[1:]])
 
 
-def crps(mean, std, x, last=1 / math.sqrt(math.pi), twice=2.0, unit=True):
+def crps(mean, std, x, last=math.pi**-0.5, twice=2.0, unit=True):
     normal = torch.distributions.Normal(0.0, 1.0)
     w = (x - mean) / std
     found = w * (twice * normal.cdf(w) - 1) + 2 * normal.log_prob(w).exp() - last

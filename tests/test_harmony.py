@@ -238,7 +238,7 @@ def test_of_several_notes_the_highest_is_the_melody():
 
 @pytest.mark.parametrize(
     "notes, sentence",
-    [([], "there is no note in this melody"), ([Note(84, 0, 1)], "the soprano has the note 84 in frame 0; its notes go")],
+    [([], "there is no note in this melody"), ([Note(84, 0, 1)], "the soprano has the note 84 in frame 0; its notes")],
 )
 def test_notes_that_cannot_be_sung_are_refused(notes, sentence):
     with pytest.raises(ValueError, match=sentence):

@@ -294,7 +294,10 @@ def test_what_is_written_is_read_back(tmp_path):
         # struck while it sounds; and never ended
         (b"\x00\x90\x3c\x40\x60\x90\x3c\x40\x60\x80\x3c\x00\x00\x90\x40\x40", [(60, 0, 1), (60, 1, 1), (64, 2, 1)]),
         # drums, a pedal, a text and a system exclusive message beside one note
-        (b"\x00\x99\x24\x40\x00\xb0\x40\x7f\x00\xff\x01\x01A\x00\xf0\x01\xf7\x00\x90\x3c\x40\x60\x80\x3c\x00", [(60, 0, 1)]),
+        (
+            b"\x00\x99\x24\x40\x00\xb0\x40\x7f\x00\xff\x01\x01A\x00\xf0\x01\xf7\x00\x90\x3c\x40\x60\x80\x3c\x00",
+            [(60, 0, 1)],
+        ),
     ],
     ids=["running status", "off the beat", "overlapping", "other events"],
 )  # fmt: skip

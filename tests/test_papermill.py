@@ -109,7 +109,7 @@ def test_a_forecast_of_the_readers_own_file(readings, tmp_path):
         assert re.search(rf"^{name}.*%.*%", printed["coverage"], flags=re.MULTILINE)
     model = load_checkpoint(tmp_path / "kept" / "vrnn.safetensors")
     assert model.configuration["input_size"] == 2
-    # In the file's own units: what it learned of the first column lies near zero, of the second a hundred times as wide.
+    # In the file's own units: the second column is a hundred times as wide as the first.
     one, two = model.emission_type.scale
     assert 50 < two / one < 200
     assert (tmp_path / "kept" / "fan.png").read_bytes().startswith(b"\x89PNG")

@@ -50,7 +50,8 @@ def melody(written: str) -> Tensor:
 def melody_of(notes: Sequence[Note]) -> Tensor:
     """A soprano for `harmonise`, (T, 4), of the highest of the notes in each quarter, from where the first one begins.
 
-    A note that goes on where a higher one ends is struck anew. Raises ValueError for no note, and for one out of the soprano's range, as `Voice.encode`.
+    A note that goes on where a higher one ends is struck anew. Raises ValueError for no note, and as `Voice.encode` for
+    one out of the soprano's range.
     """
     if not notes:
         raise ValueError("there is no note in this melody")

@@ -145,10 +145,11 @@ def evenly_spaced(series: Series) -> Series:
     """
     if not series.times:
         raise ValueError("these readings have no dates: name their column, read_csv(..., time=...).")
-    usual = median(after - before for times in series.times for before, after in pairwise(times))
+    usual = median((after - before).total_seconds() for times in series.times for before, after in pairwise(times))
     sequences, dates = [], []
     for x, times in zip(series.sequences, series.times, strict=True):
-        counts = [max(round((after - before) / usual), 1) for before, after in pairwise(times)]
+        lags = [(after - before).total_seconds() for before, after in pairwise(times)]
+        counts = [max(round(lag / usual), 1) for lag in lags]
         rows = torch.tensor([0, *counts]).cumsum(0)
         filled = x.new_full((int(rows[-1]) + 1, x.shape[1]), torch.nan)
         filled[rows] = x

@@ -90,9 +90,9 @@ TREATMENTS = {
     4: {},
 }
 #: What asks whether it is z that helps: k, name, options of the VRNN, updates, processor seconds of an update. IWAE and
-#: FIVO with 4 particles of 16 sequences cost what the ELBO of 64 does; `elbo-16` sees what they see, and `sampled-kl-16`
-#: has their gradient, whose KL is a draw. In the trainings called `longer`, the rate rises for 750 updates, half as long
-#: as it then takes to fall: so much of it, two thirds, comes after the annealing.
+#: FIVO with 4 particles of 16 sequences cost what the ELBO of 64 does; `elbo-16` sees what they see, and its KL is in
+#: closed form, that of `sampled-kl-16` a draw as theirs. In the trainings called `longer`, the rate rises for 750
+#: updates, half as long as it then takes to fall: so much of it, two thirds, comes after the annealing.
 FEW = "--batch 16"
 LONGER = "--warmup 750"
 CONTROLS = [
