@@ -18,7 +18,7 @@ QUOTATIONS = ROOT / "tests" / "quotations.md"
 #: JupyterLab, and HTML exported in its looks, know no alternative text of an output: hence words that all can read.
 IN_WORDS = re.compile(r"<details><summary>The figure in words</summary>\n\n(.+)\n\n</details>", re.DOTALL)
 #: A citation in the prose: first author and year.
-PAPER = re.compile(r"\b([A-Z]\w+)(?:\set\sal\.|\sand\s[A-Z]\w+|\sand\sothers)?,?\s\(?(19\d\d|20[12]\d)\b")
+PAPER = re.compile(r"\b([A-Z]\w+)(?:\set\sal\.|\sand\s[A-Z]\w+|\sand\sothers)?,?\s\(?(19\d\d|200[1-9]|20[12]\d)\b")
 CODE = r"(?s:```.*?```)|`[^`]*`"
 FORMULA = r"(?s:\$\$.*?\$\$)|\$[^$]*\$"
 IN_NUMBERS = re.compile(r"(?<![\w.])([-−]?)(\d{1,3}(?:,\d{3})+|\d[\d_]*)((?:\.\d+)?(?:[eE][-+]?\d+)?)(?!\w|\.\d)")
