@@ -93,9 +93,9 @@ def test_vrnn_trains_at_least_1_4_times_as_fast_as_the_source_s_loop():
 
 def test_memory_is_that_of_the_update_alone_and_grows_linearly():
     held = torch.ones(200_000_000)  # 800 MB of this process, of which the children must show nothing
-    short, long = growth([100, 400], 64)
+    short, long = growth([75, 300], 64)
     del held
-    model, x = VRNN(), torch.randint(128, (400, 64))
+    model, x = VRNN(), torch.randint(128, (300, 64))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         benchmark.training_update(model, lambda: bounds.loss(model(x)))()
     events = profile.profiler.kineto_results.events()
@@ -103,7 +103,12 @@ def test_memory_is_that_of_the_update_alone_and_grows_linearly():
     peak = max(accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
     assert peak < long.memory < 2 * peak
     assert 3.2 < long.memory / short.memory < 4.8
-    assert (short.length, long.length) == (100, 400) and short.seconds < long.seconds
+    assert (short.length, long.length) == (75, 300) and short.seconds < long.seconds
+
+
+def test_of_a_long_sequence_half_is_kept_of_what_a_short_one_keeps():
+    short, long = growth([300, 1200], 64)
+    assert long.memory < 0.5 * 4 * short.memory
 
 
 def test_the_report_prints_the_quotients_of_its_numbers(monkeypatch):

@@ -1,49 +1,129 @@
 """The cell's path through time: what has to wait for its turn, one step after the other, for every kind of cell."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .cell import VRNNCell
+from .cell import State, VRNNCell
 from .gaussian import posterior_from_raw
+from .inputs import values_are_there
+
+#: More columns times steps than this are computed in parts. Then what is needed in between, but not for the gradient,
+#: stays in the processor's caches, and in memory that the process has already.
+AT_ONCE = 20_000
+
+
+def steps_at_once(noise: Tensor) -> int:
+    """How many steps of noise (T, B, Z) a part has: as many as T, where a part is all, in parts of equal length."""
+    T, B = noise.shape[:2]
+    if not values_are_there() or T * B <= AT_ONCE:
+        return T
+    return -(-T // -(-T * B // AT_ONCE))
+
+
+class Shares(NamedTuple):
+    """What the path through time reads of x: of each step's, or of each code, for the steps to look up."""
+
+    posterior: Tensor  # (T, B K, .), or of V codes (V, .): the share in the posterior's first layer
+    rnn: Tensor  # likewise: the share of x, or of what the recurrence reads in its place, in the gates
+    codes: tuple[Tensor, Tensor] | None  # (T, B K) each: the rows of both that the steps take; None: a row is a step's
+    memory: Tensor | None  # (T + 1, B K, M): before each step and after the last, if the emission keeps one
+
+    def of_steps(self) -> tuple[Tensor, Tensor]:
+        """Both for each step, (T, B K, .)."""
+        if self.codes is None:
+            return self.posterior, self.rnn
+        x, heard = self.codes
+        return F.embedding(x, self.posterior), F.embedding(heard, self.rnn)
+
+
+def shares_of(cell: VRNNCell, x: Tensor, heard: Tensor, state: State, particles: int) -> Shares:
+    """The shares of x and of what the recurrence reads in its place, both (T, B, ...), for K particles of each.
+
+    Args:
+        cell, x, heard: as said.
+        state: before the first step, of B K columns.
+        particles: K.
+    """
+    weights, phi_x, emission, stochastic = cell.first_weights(), cell.phi_x, cell.emission_type, cell.stochastic
+    # A text of more characters than there are codes needs each product once per code, not once per character.
+    table = phi_x.takes_codes and cell.characters == 1 and x.numel() > phi_x.input_size
+    seen = phi_x.features(torch.arange(phi_x.input_size, device=x.device) if table else x)
+    read = seen if heard is x or table else phi_x.features(heard)
+    of_rnn = F.linear(read, weights.rnn_x, weights.rnn_bias)
+    of_posterior = F.linear(seen, weights.posterior_x, weights.posterior_bias) if stochastic else of_rnn[..., :0]
+    codes, memory = (x, heard) if table else None, None
+    if particles > 1 and table:
+        codes = x.repeat_interleave(particles, 1), heard.repeat_interleave(particles, 1)
+    elif particles > 1:
+        of_posterior, of_rnn = (part.repeat_interleave(particles, 1) for part in (of_posterior, of_rnn))
+    if emission.memory_size:
+        heard = heard.repeat_interleave(particles, 1)
+        memory = torch.cat([state[1][None], emission.remember(heard, state[1])])
+        if stochastic:
+            of_posterior = of_posterior + F.linear(memory[:-1], weights.posterior_memory)
+    return Shares(of_posterior, of_rnn, codes, memory)
+
+
+class Dropped(NamedTuple):
+    """What dropout leaves in a sequence, drawn before its first step."""
+
+    seen: Tensor | None  # (T, B, H): of h, what posterior, prior and emission see of it; None for all of it
+    below: Tensor | None  # (T, L - 1, B, H): what each layer sees of the one below it; None where a step draws its own
+    weights: list[Tensor]  # of each layer, from h to h: (gates H, H)
+
+    def part(self, steps: slice) -> "Dropped":
+        """What is left in some of the steps."""
+        seen, below = (None if mask is None else mask[steps] for mask in self[:2])
+        return Dropped(seen, below, self.weights)
+
+
+def drop(cell: VRNNCell, noise: Tensor, particles: int) -> Dropped:
+    """What the cell's dropout leaves of T steps and B K columns, as many as noise (T, B K, Z) has."""
+    seen, below = None, None
+    if cell.training and cell.dropout:
+        # One mask per step, or one for all: posterior, prior and emission see the same h.
+        masks = 1 if cell.locked_dropout else len(noise)
+        seen = cell.dropout_masks(masks, noise, particles).expand(len(noise), -1, -1)
+    weights = cell.hidden_weights()
+    if cell.training and (cell.locked_dropout or particles > 1):
+        drawn = 1 if cell.locked_dropout else len(noise)
+        below = cell.dropout_masks(drawn * (cell.num_layers - 1), noise, particles)
+        below = below.unflatten(0, (drawn, -1)).expand(len(noise), -1, -1, -1)
+    return Dropped(seen, below, weights)
 
 
 def open_path(
     cell: VRNNCell,
-    x_posterior: Tensor,
-    x_rnn: Tensor,
+    shares: Shares,
     noise: Tensor,
     layers: tuple,
-    mask: Tensor | None,
-    memory: Tensor | None,
+    dropped: Dropped,
     steps: Tensor | None,
-    particles: int = 1,
     choose: Callable[..., tuple] | None = None,
 ):
     """What recurs, one step after the other, for every kind and number of layers.
 
     Args:
         cell: whose path it is.
-        x_posterior: (T, B, .), the share of x, and of the memory, in the first layer of the posterior.
-        x_rnn: (T, B, .), the share of x, or of what the recurrence reads in its place, in the gates.
+        shares: what it reads of x.
         noise: (T, B, Z), standard normal.
         layers: the layers' states before the first step; behind a sequence's end they stay as they are.
-        mask: (T, B, H), what dropout leaves of h; None for all of it.
-        memory: (T + 1, B, M), if the emission keeps one.
+        dropped: what dropout leaves.
         steps: (T, B), which of them are real; None for all.
-        particles: how many columns in turn are of one sequence.
         choose: is called after each step with all that it computed, and gives the layers' states from which to go on.
 
     Returns:
-        hidden (T, B, H), the posterior's parameters (T, B, 2Z), z (T, B, Z), phi_z(z) (T, B, H), the layers' states.
+        The top layer's h before each step (T, B, H) and after it (T, B, H), the posterior's parameters (T, B, 2Z), z
+        (T, B, Z), phi_z(z) (T, B, H), the layers' states after the last step.
     """
-    weights, hidden, masks, columns = cell.first_weights(), cell.hidden_weights(), None, []
+    weights, (mask, masks, hidden), memory, columns = cell.first_weights(), dropped, shares.memory, []
+    before = cell.layer_hidden(layers[-1])[None]
+    x_posterior, x_rnn = shares.of_steps()
     posterior_h, rnn_z, rnn_h = (w.t() for w in (weights.posterior_h, weights.rnn_z, hidden[0]))
-    if cell.training and (cell.locked_dropout or particles > 1):
-        drawn = 1 if cell.locked_dropout else len(x_rnn)
-        masks = cell.dropout_masks(drawn * (cell.num_layers - 1), x_rnn, particles)
-        masks = masks.unflatten(0, (drawn, -1)).expand(len(x_rnn), -1, -1, -1)
     # unbind, not [t]: the gradient of an index is a tensor of all T steps, made anew at each of them.
     for t, (x_to_posterior, x_to_rnn) in enumerate(zip(x_posterior.unbind(), x_rnn.unbind(), strict=True)):
         h = cell.layer_hidden(layers[-1])
@@ -62,7 +142,8 @@ def open_path(
         if choose is not None:
             layers = choose(t, seen if memory is None else torch.cat([seen, memory[t]], -1), raw, z, z_features, layers)
         columns.append((cell.layer_hidden(layers[-1]), raw, z, z_features))
-    return *(torch.stack(column) for column in zip(*columns, strict=True)), layers
+    after, *rest = (torch.stack(column) for column in zip(*columns, strict=True))
+    return torch.cat([before, after[:-1]]), after, *rest, layers
 
 
 def _gru(gates_x: Tensor, gates_h: Tensor, h: Tensor) -> Tensor:

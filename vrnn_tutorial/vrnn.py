@@ -6,39 +6,21 @@ both losses after it.
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from functools import cache, partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .by_hand import gated_path, why_not_by_hand
 from .cell import State, VRNNCell, start_from, what_changed
-from .emissions import Distribution, Emission
+from .emissions import Emission
 from .gaussian import DiagonalGaussian, check_noise, posterior_from_raw, standard_normal
 from .inputs import without_padding
 from .lengths import check_lengths, real_steps
 from .models import Drawn, sample_of
-from .paths import columns_of, open_path, where
-
-
-class Output(NamedTuple):
-    """What a VRNN computes over T steps of a batch of B (the two axes change places with batch_first).
-
-    Behind the end of a sequence that is shorter than T, losses, z and hidden are zero, and the parameters of the
-    distributions mean nothing.
-    """
-
-    reconstruction: Tensor  # (T, B): loss 1, -log p(x_t | z_t, h_{t-1}), nats per time step
-    kl: Tensor  # (T, B): loss 2, KL(posterior || prior) of z_t, nats per time step
-    state: State  # after the last step, each sequence's own
-    prior: DiagonalGaussian  # parameters (T, B, Z)
-    posterior: DiagonalGaussian  # parameters (T, B, Z)
-    z: Tensor  # (T, B, Z)
-    hidden: Tensor  # (T, B, H): h_1 to h_T of the top layer (and the emission's memory behind it)
-    emission: Distribution  # parameters (T, B, ...)
-    steps: Tensor | None = None  # (T, B), bool: which steps there are; None for all
+from .outputs import LongOutput, Output, put_out
+from .paths import columns_of, drop, open_path, shares_of, steps_at_once, where
+from .recomputed import recomputed
 
 
 class VRNN(nn.Module):
@@ -163,43 +145,64 @@ class VRNN(nn.Module):
         return given[0], given[-1], steps
 
     def _hoisted(self, x, heard, noise, state, steps, particles, resample, by_hand: bool) -> Output:
-        """What does not recur is computed for all steps at once, before the path through time and after it."""
+        """What does not recur is computed for all steps at once; of a long sequence for many of them at a time."""
+        dropped, length = drop(self.cell, noise, particles), steps_at_once(noise)
+        if length >= len(x):
+            given = x, heard, noise, state, steps, dropped, particles, resample
+            state, x, z, hidden, *made_of = self._path(*given, by_hand)
+            distributions = self._distributions(*made_of)
+            return put_out(_losses(x, *distributions), state, distributions, z, hidden, self._turned(steps))
+        scores, parts = _Scores(self), []
+        for start in range(0, len(x), length):
+            now = slice(start, start + length)
+            x_now, steps_now = x[now], None if steps is None else steps[now]
+            heard_now, choose = x_now if heard is x else heard[now], resample and partial(_from, start, resample)
+            given = x_now, heard_now, noise[now], state, steps_now, dropped.part(now), particles, choose
+            state, x_now, z, hidden, *made_of = self._path(*given, by_hand)
+            parts.append((*recomputed(scores, x_now, *made_of), z, hidden, made_of))
+        *values, made_of = zip(*parts, strict=True)
+        *losses, z, hidden = (torch.cat(value, 1 - self.batch_axis) for value in values)
+        distributions = self._later(*zip(*made_of, strict=True))
+        return put_out(losses, state, distributions, z, hidden, self._turned(steps), LongOutput)
+
+    def _path(self, x, heard, noise, state, steps, dropped, particles, resample, by_hand: bool) -> tuple:
+        """The state after these steps, and of each of them x, z, hidden, and what its distributions are made of."""
         cell = self.cell
-        x_posterior, x_rnn, memory = self.input_products(x, heard, state, particles)
-        x = x.repeat_interleave(particles, 1) if particles > 1 else x
-        layers = cell.layer_states(state)
-        before = cell.layer_hidden(layers[-1])
-        # One mask per step, or one for all, drawn before the loop: posterior, prior and emission see the same h.
-        mask = None
-        if cell.training and cell.dropout:
-            masks = 1 if cell.locked_dropout else len(x_rnn)
-            mask = cell.dropout_masks(masks, x_rnn, particles).expand(len(x_rnn), -1, -1)
-        given = cell, x_posterior, x_rnn, noise, layers, mask, memory, steps
+        shares = shares_of(cell, x, heard, state, particles)
+        x, memory = x.repeat_interleave(particles, 1) if particles > 1 else x, shares.memory
+        given = cell, shares, noise, cell.layer_states(state), dropped, steps
         if by_hand:
-            hidden, raw, z, z_features, layers = gated_path(*given)
+            before, hidden, raw, z, z_features, layers = gated_path(*given)
         else:
             choose = None if resample is None else partial(self._choose, x, steps, resample)
-            hidden, raw, z, z_features, layers = open_path(*given, particles, choose)
-        seen = torch.cat([before[None], hidden[:-1]])
-        seen = seen if mask is None else seen * mask
+            before, hidden, raw, z, z_features, layers = open_path(*given, choose)
+        seen = before if dropped.seen is None else before * dropped.seen
         if memory is not None:
             seen, hidden = torch.cat([seen, memory[:-1]], -1), torch.cat([hidden, memory[1:]], -1)
             memory = memory[-1] if steps is None else memory.take_along_dim(steps.sum(0)[None, :, None], 0)[0]
-        state = cell.state_of(layers, memory)
-        if self.batch_first:
-            x, hidden, raw, z, z_features, seen = (t.transpose(0, 1) for t in (x, hidden, raw, z, z_features, seen))
-            steps = None if steps is None else steps.transpose(0, 1)
-        prior = cell.prior(seen)
-        posterior = posterior_from_raw(raw) if cell.stochastic else prior
-        emission = cell.emission_from_features(z_features, seen)
-        return _output(-emission.log_prob(x), posterior.kl(prior), state, prior, posterior, z, hidden, emission, steps)
+        return cell.state_of(layers, memory), *map(self._turned, (x, z, hidden, seen, raw, z_features))
+
+    def _turned(self, values: Tensor | None) -> Tensor | None:
+        """What is (T, B, ...), in the order of the model's axes."""
+        return values.transpose(0, 1) if self.batch_first and values is not None else values
+
+    def _distributions(self, seen: Tensor, raw: Tensor, z_features: Tensor) -> tuple:
+        """Prior, posterior and emission, given what the nets see of h, the posterior's parameters, and phi_z(z)."""
+        prior = self.cell.prior(seen)
+        posterior = posterior_from_raw(raw) if self.cell.stochastic else prior
+        return prior, posterior, self.cell.emission_from_features(z_features, seen)
+
+    def _later(self, *made_of: tuple) -> tuple:
+        """Functions that compute the same three, each of them once, of a long sequence's parts."""
+        cell, (seen, raw, z_features) = self.cell, (partial(torch.cat, part, 1 - self.batch_axis) for part in made_of)
+        prior = cache(lambda: cell.prior(seen()))
+        posterior = cache(lambda: posterior_from_raw(raw())) if cell.stochastic else prior
+        return prior, posterior, cache(lambda: cell.emission_from_features(z_features(), seen()))
 
     def _choose(self, x, steps, resample, t: int, seen, raw, z, z_features, layers: tuple) -> tuple:
         """The layers' states from which the particles go on after step t."""
         with torch.no_grad():
-            prior = self.cell.prior(seen)
-            posterior = posterior_from_raw(raw) if self.cell.stochastic else prior
-            emission = self.cell.emission_from_features(z_features, seen)
+            prior, posterior, emission = self._distributions(seen, raw, z_features)
             log_ratio = prior.log_prob(z) - posterior.log_prob(z) + emission.log_prob(x[t])
         return columns_of(layers, resample(t, log_ratio if steps is None else log_ratio.masked_fill(~steps[t], 0.0)))
 
@@ -220,38 +223,8 @@ class VRNN(nn.Module):
         reconstruction, kl, prior, posterior, z, hidden, emission = (
             _stack(column, axis) for column in zip(*columns, strict=True)
         )
-        steps = steps.transpose(0, 1) if self.batch_first and steps is not None else steps
-        return _output(reconstruction, kl, state, prior, posterior, z, hidden, emission, steps)
-
-    def input_products(
-        self, x: Tensor, heard: Tensor, state: State, particles: int = 1
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the path through time needs and reads no h, for all steps at once and all B K columns.
-
-        It is the share of x in the posterior's first layer (T, B K, .); the share of x, or of what the recurrence reads
-        in its place, in the gates (T, B K, .); and the memory before each step and after the last (T + 1, B K, M), if
-        the emission keeps one.
-        """
-        cell, weights = self.cell, self.cell.first_weights()
-        emission_type, stochastic = self.emission_type, cell.stochastic
-        # A text of more characters than there are codes needs each product once per code, not once per character.
-        table = cell.phi_x.takes_codes and cell.characters == 1 and x.numel() > cell.phi_x.input_size
-        codes = torch.arange(cell.phi_x.input_size, device=x.device) if table else None
-        seen = cell.phi_x.features(x if codes is None else codes)
-        read = seen if heard is x or table else cell.phi_x.features(heard)
-        x_rnn = F.linear(read, weights.rnn_x, weights.rnn_bias)
-        x_posterior = F.linear(seen, weights.posterior_x, weights.posterior_bias) if stochastic else x_rnn[..., :0]
-        if table:
-            x_posterior, x_rnn = F.embedding(x, x_posterior), F.embedding(heard, x_rnn)
-        memory = None
-        if particles > 1:
-            x_posterior, x_rnn = (part.repeat_interleave(particles, 1) for part in (x_posterior, x_rnn))
-        if emission_type.memory_size:
-            heard = heard.repeat_interleave(particles, 1)
-            memory = torch.cat([state[1][None], emission_type.remember(heard, state[1])])
-            if stochastic:
-                x_posterior = x_posterior + F.linear(memory[:-1], weights.posterior_memory)
-        return x_posterior, x_rnn, memory
+        distributions = prior, posterior, emission
+        return put_out((reconstruction, kl), state, distributions, z, hidden, self._turned(steps))
 
     def read(
         self,
@@ -323,11 +296,23 @@ class VRNN(nn.Module):
         return columns_of(state, chosen)
 
 
-def _output(reconstruction, kl, state, prior, posterior, z, hidden, emission, steps) -> Output:
-    if steps is not None:
-        reconstruction, kl = (losses.masked_fill(~steps, 0.0) for losses in (reconstruction, kl))
-        z, hidden = (values.masked_fill(~steps[..., None], 0.0) for values in (z, hidden))
-    return Output(reconstruction, kl, state, prior, posterior, z, hidden, emission, steps)
+class _Scores(nn.Module):
+    """Both losses of a VRNN's steps, given x and what the distributions are made of."""
+
+    def __init__(self, model: VRNN):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, *made_of: Tensor) -> tuple[Tensor, Tensor]:
+        return _losses(x, *self.model._distributions(*made_of))
+
+
+def _losses(x: Tensor, prior: DiagonalGaussian, posterior: DiagonalGaussian, emission) -> tuple[Tensor, Tensor]:
+    return -emission.log_prob(x), posterior.kl(prior)
+
+
+def _from(start: int, resample: Callable, t: int, log_ratio: Tensor) -> Tensor | None:
+    return resample(start + t, log_ratio)
 
 
 def _stack(column, axis: int):
