@@ -31,6 +31,8 @@ LIVE = {
         "These two columns move without a kernel on a page of their own: Two models write.",
     ),
 }
+#: A picture that leads to such a page, which Sphinx does not know.
+LEADING = re.compile(r"\[(!\[[^\[\]]*\]\([^)\s]+\))\]\((site/[^)\s]+)\)")
 LINK = re.compile(r"(!?)\[([^\[\]]*)\]\(([^)\s]+)\)")
 
 
@@ -74,6 +76,7 @@ def relinked(markdown: str, page: str, pages: set[str], address: str | None) -> 
             return link[0]
         return words if address is None else f"[{words}]({address}/blob/main/{path})"
 
+    markdown = LEADING.sub(r'<a href="\2">\n\n\1\n\n</a>', markdown)
     parts = re.split(r"(```.*?```|`[^`]*`)", markdown, flags=re.DOTALL)
     return "".join(part if part.startswith("`") else LINK.sub(replaced, part) for part in parts)
 

@@ -32,6 +32,7 @@ from vrnn_tutorial.widgets.live_text import changes
 CHECKPOINTS = ROOT / "data" / "checkpoints"
 SAME_COUNT = CHECKPOINTS / "charrnn-same-count" / "best.safetensors"
 LARGE, LARGE_RNN, SMALL = (CHECKPOINTS / "text" / f"{name}.safetensors" for name in ("vrnn", "charrnn", "small"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 KNOWN = set((ROOT / "site" / "words.txt").read_text(encoding="ascii").split("\n"))
 VOCABULARY = "\n abcdefé😀"
 PRIME = "bad\nfé😀"
@@ -457,6 +458,29 @@ def test_a_text_is_respelt_and_counted_as_python_does(script):
     shares = [share_known(words(text), {"the", "lov'd", "fox"}) for text in texts]
     assert [float(share.lower()) for share in found[1]] == pytest.approx(shares, nan_ok=True)
     assert found[2] == pytest.approx([entropy(doubles([1, 2, 3.5]), 0.5).item(), 0])
+
+
+def test_readme_tells_what_the_page_weighs(served, page):
+    """Of what it opens with: all that it has asked for, in files."""
+    column(page, "Right")
+    asked = {url.removeprefix(served[3]) for url in served[4] if not url.startswith("data:")}
+    size = {name: (ROOT / name).stat().st_size for name in asked}
+    models = [size.pop(name) for name in list(size) if name.endswith(".safetensors")]
+    apart = [size.pop(next(name for name in size if name.endswith(kind))) for kind in (".png", "words.txt")]
+    told = re.search(r"(\d+) kB, a picture of (\d+) kB.*?(\d+) kB of words.*?([\d.]+) MB", README, re.DOTALL).groups()
+    kilobytes = [f"{weight / 1e3:.0f}" for weight in (sum(size.values()), *apart)]
+    assert [*told] == [*kilobytes, *{f"{model / 1e6:.1f}" for model in models}]
+    assert len(size) >= 5 and len(models) == 2
+
+
+def test_what_a_model_does_not_know_has_no_code(script):
+    message = script.evaluate(
+        """async () => {
+            const model = await (await import("/site/models.js")).load("/vrnn_tutorial/best.safetensors");
+            try { model.encode("Zoé"); } catch (error) { return error.message; }
+        }"""
+    )
+    assert message == "The model does not know the character “é”."
 
 
 def test_the_words_are_those_of_the_training_text():

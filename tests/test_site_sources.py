@@ -45,6 +45,11 @@ PAGES = {"README.md", "data/README.md", "notebooks/01_vae.ipynb", "notebooks/sol
         ("notebooks/01_vae.ipynb", "[some](#To-take)", "[some](#to-take)"),
         ("README.md", "[1](notebooks/01_vae.ipynb)", "[1](notebooks/01_vae.ipynb)"),
         ("README.md", "![words](figures/unrolled.png)", "![words](figures/unrolled.png)"),
+        (
+            "README.md",
+            "[![a](figures/page.png)](site/a.html)",
+            '<a href="site/a.html">\n\n![a](figures/page.png)\n\n</a>',
+        ),
         ("README.md", "[it](https://example.org)", "[it](https://example.org)"),
         ("README.md", "`[it](none.md)` [it](none.md)", f"`[it](none.md)` [it]({ADDRESS}/blob/main/none.md)"),
         ("data/README.md", "[a](best/)", f"[a]({ADDRESS}/blob/main/data/best)"),
