@@ -16,6 +16,8 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 # A blank in the folder's name would make two targets of one.
 EMPTY :=
+SITE_VENV := .venv-site
+SITE_PYTHON := $(SITE_VENV)/bin/python
 CORPUS := $(subst $(EMPTY) ,\ ,$(or $(VRNN_TUTORIAL_DATA),data))/shakespeare.txt
 
 # A file is tested by one process from its first test to its last, one such process on each core; only the runs of
@@ -25,11 +27,12 @@ PYTEST := $(VENV_PYTHON) -m pytest -n logical --dist loadfile
 NOTEBOOK_TESTS := notebooks --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/sanitize.cfg
 
 # Several threads would only get in the way of the processes beside them.
-test test-all test-oldest seconds notebooks records: export OMP_NUM_THREADS := 1
+test test-all test-oldest test-site seconds notebooks records: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lab check test test-all test-oldest test-matrix seconds mutants notebooks records figures format clean
+.PHONY: help setup lab check test test-all test-oldest test-matrix site test-site seconds mutants notebooks records
+.PHONY: figures format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +68,12 @@ test-matrix: setup ## every notebook, three times over on each of the processor'
 			$(PYTEST) -q $(NOTEBOOK_TESTS) $(PYTEST_ARGS) || exit 1; \
 	done; done; done; done
 
+site: $(SITE_VENV)/.installed ## build the site out of what the notebooks store, in an environment of its own
+	$(SITE_PYTHON) site/build.py
+
+test-site: setup site ## build the site, and test it in a browser (PYTEST_ARGS)
+	$(VENV_PYTHON) -m pytest tests/built_site.py $(PYTEST_ARGS)
+
 seconds: setup ## measure how long each file of tests and each notebook takes; CONTRIBUTING.md tells it
 	$(VENV_PYTHON) tests/seconds.py tests $(NOTEBOOK_TESTS) $(PYTEST_ARGS)
 
@@ -84,23 +93,31 @@ format: $(INSTALLED) ## correct the style of code and notebooks
 	$(VENV_PYTHON) -m ruff check --fix .
 	$(VENV_PYTHON) -m ruff format .
 
-clean: ## remove the virtual environment, caches and build outputs; data and runs stay
-	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean: ## remove the virtual environments, caches and build outputs; data and runs stay
+	rm -rf $(VENV) $(OLDEST) $(SITE_VENV) site/_build build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+NEEDS_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null || echo missing); \
+	echo "Python 3.11 or newer is needed, but $(PYTHON) is $$found:" \
+		"name another, as in make PYTHON=/path/to/python3.11" >&2; \
+	exit 1; }
 
 # The stamp is written last, so that a set-up which was interrupted is taken up again by the next call.
 $(INSTALLED): pyproject.toml constraints.txt $(VENV_PYTHON)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null || echo missing); \
-		echo "Python 3.11 or newer is needed, but $(PYTHON) is $$found:" \
-			"name another, as in make PYTHON=/path/to/python3.11" >&2; \
-		exit 1; }
+	@$(NEEDS_PYTHON)
 	$(VENV_PYTHON) -c 'import pip' 2> /dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV_PYTHON) -m pip install --disable-pip-version-check -e '.[notebooks,test]' -c constraints.txt
 	touch $@
 
 # An environment whose Python has gone, or never got its pip, is made anew.
 $(VENV_PYTHON): ;
+
+$(SITE_VENV)/.installed: site/requirements.txt
+	@$(NEEDS_PYTHON)
+	$(PYTHON) -m venv --clear $(SITE_VENV)
+	$(SITE_PYTHON) -m pip install --disable-pip-version-check -r site/requirements.txt
+	touch $@
 
 # Packages that were installed anew are no reason to fetch the text again: hence the bar.
 $(CORPUS): | $(INSTALLED)

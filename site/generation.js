@@ -2,12 +2,16 @@
 
 import { load } from "./models.js";
 import { seeded } from "./random.js";
+import { changes, entropy, respell, shareKnown } from "./text.js";
 
 const LENGTH = 600; // characters of each text
 const TURN = 7; // milliseconds of a frame in which a column writes: of the sixteen, two columns leave the page its own
 
 const $ = name => document.getElementById(name);
 const models = new Map(); // by address: each is fetched once
+
+/** The words of the training text; not waited for before the first character is written. */
+const known = fetch("words.txt").then(async response => new Set(response.ok ? (await response.text()).split("\n") : []));
 
 function model(address) {
     if (!models.has(address)) {
@@ -18,13 +22,13 @@ function model(address) {
     return models.get(address);
 }
 
-/** Codes, without end, that follow on the prime's. */
+/** Codes, without end, that follow on the prime's, each with the entropy of the softmax that it was drawn from. */
 function* write(model, codes, { temperature, deviation, seed }) {
     const random = seeded(seed), noise = () => random.normals(model.latentSize);
     let state = model.read(codes, model.start(), codes.map(noise), deviation);
     for (;;) {
-        const { x, z } = model.draw(state, temperature, deviation, noise(), random.uniform());
-        yield x;
+        const { x, z, logits } = model.draw(state, temperature, deviation, noise(), random.uniform());
+        yield { x, nats: entropy(logits, temperature) };
         state = model.advance(x, z, state);
     }
 }
@@ -35,38 +39,51 @@ const settings = () => ({
     seed: $("seed").valueAsNumber,
 });
 
+function shown([run, changed]) {
+    return changed ? Object.assign(document.createElement("mark"), { textContent: run }) : run;
+}
+
+const told = share => (Number.isNaN(share) ? "" : `known words ${(100 * share).toFixed(0)}% · `);
 const frame = () => new Promise(requestAnimationFrame);
 
 class Column {
     constructor(section) {
-        [this.choice, this.prime, this.text, this.status] =
-            ["select", "pre b", "pre span", "[role=status]"].map(part => section.querySelector(part));
-        this.box = section.querySelector("pre");
+        [this.choice, this.box, this.prime, this.text, this.note, this.status] =
+            ["select", "pre", "pre b", "pre span", ".note", "[role=status]"].map(part => section.querySelector(part));
         this.run = 0;
+        this.written = this.before = ""; // what is written, and what stood at each place before
         this.choice.addEventListener("input", () => this.start());
     }
 
     /** Stops what is being written, and writes afresh with what the controls have now. */
     async start() {
         const run = ++this.run, stopped = () => run !== this.run;
+        const before = (this.before = this.written + this.before.slice(this.written.length));
+        this.written = "";
         this.box.ariaBusy = "true";
         this.status.textContent = "Fetching the model …";
-        this.prime.textContent = this.text.textContent = "";
+        this.prime.textContent = this.text.textContent = this.note.textContent = "";
         try {
             const chosen = await model(this.choice.value);
             if (stopped()) return;
             this.latentSize = chosen.latentSize;
             $("deviation").disabled = !columns.some(column => column.latentSize);
-            const prime = $("prime").value.replaceAll("\\n", "\n");
-            const codes = write(chosen, chosen.encode(prime), settings());
+            const prime = respell($("prime").value.replaceAll("\\n", "\n"), chosen.vocabulary);
+            const steps = write(chosen, chosen.encode(prime), settings());
             this.prime.textContent = prime;
             this.status.textContent = "";
-            for (let text = ""; text.length < LENGTH && !stopped(); await frame()) {
+            let nats = 0;
+            for (; this.written.length < LENGTH && !stopped(); await frame()) {
                 const end = performance.now() + TURN;
-                do text += chosen.decode([codes.next().value]);
-                while (text.length < LENGTH && performance.now() < end);
-                this.text.textContent = text;
+                do {
+                    const step = steps.next().value;
+                    this.written += chosen.decode([step.x]);
+                    nats += step.nats;
+                } while (this.written.length < LENGTH && performance.now() < end);
+                this.text.replaceChildren(...changes(this.written, before).map(shown));
             }
+            const share = shareKnown(this.written, await known);
+            if (!stopped()) this.note.textContent = `${told(share)}entropy ${(nats / LENGTH).toFixed(2)} nats per character`;
         } catch (error) {
             if (!stopped()) this.status.textContent = error.message;
         }

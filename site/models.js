@@ -210,7 +210,8 @@ class CharRNN extends Model {
     }
 
     draw(state, temperature, priorTemperature, noise, uniform) {
-        return { x: drawCode(net(this.emission, state.at(-1).h), temperature, uniform), z: null };
+        const logits = net(this.emission, state.at(-1).h);
+        return { x: drawCode(logits, temperature, uniform), z: null, logits };
     }
 
     advance(x, z, state) {
@@ -235,11 +236,12 @@ class VRNN extends Model {
         return elu(net(this.ofZ, z));
     }
 
-    /** The next character's code x, and z: prior, z by its noise (latentSize numbers), decoder, x by its uniform. */
+    /** The next character's code x, z and x's logits: prior, z by its noise (latentSize numbers), decoder, x by its uniform. */
     draw(state, temperature, priorTemperature, noise, uniform) {
         const h = state.at(-1).h;
         const z = sampled(gaussian(net(this.prior, h), -10), noise, priorTemperature);
-        return { x: drawCode(net(this.emission, joined(h, this.phiZ(z))), temperature, uniform), z };
+        const logits = net(this.emission, joined(h, this.phiZ(z)));
+        return { x: drawCode(logits, temperature, uniform), z, logits };
     }
 
     advance(x, z, state) {

@@ -111,7 +111,7 @@ def test_pins_leave_the_choice_of_a_torch_build_to_the_machine():
     assert [name for name in pins() if name.startswith(("nvidia-", "cuda-", "triton"))] == []
 
 
-@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
 def test_every_package_that_linux_needs_is_pinned(python):
     """Follows what each installed package requires of others; what is not installed here counts by its name alone."""
     linux = {
@@ -153,6 +153,13 @@ def test_every_package_that_linux_needs_is_pinned(python):
     assert needed - set(pins()) == set()
 
 
+def test_the_sites_packages_are_pinned_each_once_and_in_order():
+    lines = (ROOT / "site" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    names = [line.partition("==")[0] for line in lines if not line.startswith("#")]
+    assert names == sorted({canonicalize_name(name) for name in names}) and len(names) > 50
+    assert all(re.fullmatch(r"[a-z0-9-]+==[\w.]+", line) for line in lines if not line.startswith("#"))
+
+
 def test_the_module_is_installed_whole_and_nothing_else():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     installed = find_packages(str(ROOT), **tool["setuptools"]["packages"]["find"])
@@ -179,22 +186,85 @@ def test_the_oldest_of_everything_is_where_its_range_begins():
 # Continuous integration
 
 
-def test_the_workflow_runs_make_test_on_the_oldest_python_and_on_a_newer_one():
-    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))
-    job = workflow["jobs"]["test"]
-    assert [step["run"] for step in job["steps"] if "run" in step] == ["make test"]
+def workflow(name: str) -> dict:
+    """Without YAML's own types, for which `on` is a truth value."""
+    return yaml.load((ROOT / f".github/workflows/{name}.yml").read_text(encoding="utf-8"), yaml.BaseLoader)
+
+
+def commands(job: dict) -> list[str]:
+    return [step["run"] for step in job["steps"] if "run" in step]
+
+
+def test_the_workflow_runs_make_test_on_every_python():
+    job = workflow("test")["jobs"]["test"]
+    assert commands(job) == ["make test"]
     versions = job["strategy"]["matrix"]["python-version"]
     assert f">={versions[0]}" == PROJECT["requires-python"]
-    assert Version(versions[-1]) > Version(versions[0])
-    assert 0 < job["timeout-minutes"] <= 90
+    assert [Version(version).minor for version in versions] == list(range(11, 15))
+    assert 0 < int(job["timeout-minutes"]) <= 90
+
+
+def test_elsewhere_it_runs_readmes_commands_and_no_notebook():
+    job = workflow("test")["jobs"]["elsewhere"]
+    matrix = job["strategy"]["matrix"]
+    assert matrix == {"os": ["macos-latest", "windows-latest"], "python-version": ["3.11", "3.14"]}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    *setting_up, tests = commands(job)
+    assert all(command.replace("python", ".venv/bin/python", 1) in readme for command in setting_up)
+    assert "notebooks" not in tests and all((ROOT / path).exists() for path in re.findall(r"tests\S*", tests))
 
 
 def test_another_workflow_runs_everything_each_week():
-    workflow = yaml.load((ROOT / ".github/workflows/weekly.yml").read_text(encoding="utf-8"), yaml.BaseLoader)
-    (job,) = workflow["jobs"].values()
-    assert [step["run"] for step in job["steps"] if "run" in step] == ["make test-all"]
-    (day,) = [schedule["cron"].split()[4] for schedule in workflow["on"]["schedule"]]
+    weekly = workflow("weekly")
+    (job,) = weekly["jobs"].values()
+    assert commands(job) == ["make ${{ matrix.target }}"]
+    targets = job["strategy"]["matrix"]["target"]
+    assert targets == ["test-all", "test-oldest", "test-site", "mutants"]
+    assert set(targets) <= set(re.findall(r"(?m)^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    (day,) = [schedule["cron"].split()[4] for schedule in weekly["on"]["schedule"]]
     assert day in "0123456"
+
+
+def rights(workflow: dict) -> dict[str, set[str]]:
+    """What each job may write, which a workflow as a whole may not."""
+    assert workflow["permissions"] == {"contents": "read"}
+    return {name: {what for what, how in job.get("permissions", {}).items() if how == "write"}
+            for name, job in workflow["jobs"].items()}  # fmt: skip
+
+
+def test_the_site_is_built_once_and_published_by_jobs_that_may_do_no_more_than_that():
+    site = workflow("site")
+    assert rights(site) == {"build": set(), "publish": {"pages", "id-token"}, "colab": {"contents"}}
+    assert commands(site["jobs"]["build"]) == ["make site"]
+    built = [step["with"]["path"] for step in site["jobs"]["build"]["steps"] if "path" in step.get("with", {})]
+    assert built == ["site/_build/html", "site/_build/colab"]
+    (push,) = commands(site["jobs"]["colab"])
+    assert "--orphan colab" in push and "origin colab" in push, "the branch that the site's links name"
+
+
+def test_a_release_is_built_tried_and_published_without_a_secret():
+    text = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
+    release = workflow("release")
+    assert rights(release) == {"build": set(), "publish": {"id-token"}}
+    assert release["on"] == {"push": {"tags": ["v*"]}} and release["jobs"]["publish"]["needs"] == "build"
+    assert "secrets" not in text and "password" not in text and "token:" not in text.replace("id-token:", "")
+    assert any('"$GITHUB_REF_NAME"' in command for command in commands(release["jobs"]["build"]))
+
+
+def test_the_licence_names_what_is_under_another():
+    told = " ".join((ROOT / "LICENSE").read_text(encoding="utf-8").split())
+    named = re.findall(r"(?:data|figures|notebooks)/[\w/.]+\w/?", told)
+    assert {"data/checkpoints/pen/", "figures/widgets/", "notebooks/07_the_pen.ipynb"} <= set(named)
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert list((ROOT / "figures" / "widgets").glob("07_the_pen*"))
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    version = re.search(r'__version__ = "(.+)"', (ROOT / "vrnn_tutorial" / "__init__.py").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (version[1], PROJECT["license"])
+    assert citation["abstract"].strip().startswith(PROJECT["description"])
+    assert [author["name"] for author in citation["authors"]] == [author["name"] for author in PROJECT["authors"]]
 
 
 def test_before_a_commit_the_check_runs_and_nothing_from_elsewhere():
@@ -252,7 +322,7 @@ case "$*" in
 esac
 echo "$*" >> calls
 case "$*" in
-    "-m venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+    "-m venv --clear .venv"*) rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
     "-m pip "*) if test -e trouble; then . ./trouble; fi ;;
     "-m vrnn_tutorial data") mkdir -p data; echo text > data/shakespeare.txt ;;
 esac
@@ -270,7 +340,8 @@ class Checkout:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (folder / "site").mkdir()
+        for name in ("Makefile", "pyproject.toml", "constraints.txt", "site/requirements.txt"):
             shutil.copy(ROOT / name, folder / name)
         for path in ("notebooks/01_vae.ipynb", "notebooks/solutions/01_vae.ipynb"):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -359,6 +430,17 @@ def test_each_target_sets_up_first_and_the_second_time_goes_straight_to_work(che
     assert first[:-1] == [*SET_UP, *checks]
     assert re.fullmatch(call, first[-1].strip())
     assert again == [*checks, first[-1]]
+
+
+@needs_make
+def test_the_site_has_an_environment_of_its_own_and_its_test_builds_it_first(checkout):
+    install = "-m pip install --disable-pip-version-check -r site/requirements.txt"
+    own = ["-m venv --clear .venv-site", install, "site/build.py"]
+    assert checkout.calls("site") == own
+    assert checkout.calls("site") == own[2:]
+    assert checkout.calls("test-site", "PYTEST_ARGS=-x") == [*SET_UP, *own[2:], "-m pytest tests/built_site.py -x"]
+    checkout.edit("site/requirements.txt")
+    assert checkout.calls("site") == own
 
 
 @needs_make

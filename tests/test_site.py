@@ -8,6 +8,8 @@ import functools
 import http.server
 import itertools
 import math
+import re
+import runpy
 import threading
 
 import browser
@@ -23,11 +25,15 @@ from vrnn_tutorial import VRNN, load_checkpoint
 from vrnn_tutorial.checkpoint import save_checkpoint
 from vrnn_tutorial.emissions import Categorical
 from vrnn_tutorial.files import BEST
-from vrnn_tutorial.text import encode
+from vrnn_tutorial.text import ASCII, encode, respell
+from vrnn_tutorial.text_statistics import entropy, share_known, words
+from vrnn_tutorial.widgets.live_text import changes
 
 CHECKPOINTS = ROOT / "data" / "checkpoints"
 SAME_COUNT = CHECKPOINTS / "charrnn-same-count" / "best.safetensors"
-LARGE = [CHECKPOINTS / "text" / f"{name}.safetensors" for name in ("vrnn", "charrnn")]
+LARGE, LARGE_RNN, SMALL = (CHECKPOINTS / "text" / f"{name}.safetensors" for name in ("vrnn", "charrnn", "small"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+KNOWN = set((ROOT / "site" / "words.txt").read_text(encoding="ascii").split("\n"))
 VOCABULARY = "\n abcdefé😀"
 PRIME = "bad\nfé😀"
 #: Temperature and the prior's.
@@ -310,8 +316,12 @@ def status(page, name):
     return page.get_by_role("region", name=name).get_by_role("status")
 
 
-def choose(page, name, model):
-    page.get_by_role("combobox", name=name).select_option(index=model)
+def choose(page, name, path):
+    page.get_by_role("combobox", name=name).select_option(value=f"../{path.relative_to(ROOT)}")
+
+
+def note(page, name):
+    return page.get_by_role("region", name=name).locator(".note")
 
 
 @pytest.mark.parametrize("name, path", [("Left", BEST), ("Right", SAME_COUNT)])
@@ -321,9 +331,9 @@ def test_opened_each_column_writes_and_its_text_is_pythons(page, name, path):
     assert (prime, len(text), text[: len(expected)]) == ("ROMEO:", 600, expected)
 
 
-@pytest.mark.parametrize("model, path", list(enumerate(LARGE, 2)))
-def test_so_is_that_of_the_large_models(page, model, path):
-    choose(page, "Left", model)
+@pytest.mark.parametrize("path", [LARGE, LARGE_RNN, SMALL], ids=lambda path: path.stem)
+def test_so_is_that_of_the_others(page, path):
+    choose(page, "Left", path)
     expected = pages_own(path, "ROMEO:", 0.8, 1.0, 0, length=150)
     assert column(page, "Left")[1][: len(expected)] == expected
 
@@ -350,26 +360,132 @@ def test_so_does_the_mouse(page):
     assert column(page, "Left")[1][: len(expected)] == expected
 
 
-def test_a_prime_is_typed_and_a_character_that_is_not_known_is_told(page):
+def test_a_prime_is_typed_and_what_is_not_known_is_respelt_or_left_out(page):
     page.get_by_label("Prime").fill("KING:\\nO ")
     prime, text = column(page, "Left")
     expected = pages_own(BEST, "KING:\nO ", 0.8, 1.0, 0)
     assert (prime, text[: len(expected)]) == ("KING:\nO ", expected)
-    page.get_by_label("Prime").fill("Zoé")
-    for name in "Left", "Right":
-        assert column(page, name) == ["", ""]
-        expect(status(page, name)).to_have_text("The model does not know the character “é”.")
-    page.get_by_label("Prime").fill("Zoe")
-    assert column(page, "Right")[0] == "Zoe"
-    expect(status(page, "Right")).to_have_text("")
+    page.get_by_label("Prime").fill("“Zoé”😀")
+    for name, path in ("Left", BEST), ("Right", SAME_COUNT):
+        prime, text = column(page, name)
+        expected = pages_own(path, '"Zoe"', 0.8, 1.0, 0)
+        assert (prime, text[: len(expected)]) == ('"Zoe"', expected)
+        expect(status(page, name)).to_have_text("")
 
 
 def test_where_no_model_has_a_z_its_deviation_cannot_be_moved(page):
     deviation = page.get_by_role("slider", name="deviation")
-    for name, model, movable in ("Left", 0, True), ("Left", 1, False), ("Right", 0, True):
+    for name, model, movable in ("Left", BEST, True), ("Left", SAME_COUNT, False), ("Right", BEST, True):
         choose(page, name, model)
         column(page, name)
         expect(deviation).to_be_enabled(enabled=movable)
+
+
+def test_what_a_move_changed_is_marked_and_the_rest_is_not(page):
+    before = column(page, "Left")[1]
+    page.get_by_role("slider", name="Seed").press("ArrowRight")
+    column(page, "Left")
+    # Two moves, the first of which has no time to write: what stood at a place before is still the text of before.
+    page.evaluate(
+        """() => {
+            const slider = document.getElementById("temperature");
+            for (const value of [0.85, 0.9]) {
+                slider.value = value;
+                slider.dispatchEvent(new Event("input", {bubbles: true}));
+            }
+        }"""
+    )
+    text = column(page, "Left")[1]
+    stood = pages_own(BEST, "ROMEO:", 0.8, 1.0, 1)
+    marked = (
+        page.get_by_role("region", name="Left")
+        .locator("span")
+        .evaluate("element => [...element.childNodes].map(node => [node.textContent, node.nodeName === 'MARK'])")
+    )
+    assert "".join(run for run, _ in marked) == text != before
+    whole = changes(text[: len(stood)], stood)[:-1]  # the last run may go on behind what is told for certain
+    assert [tuple(run) for run in marked][: len(whole)] == whole
+    assert {changed for _, changed in whole} == {True, False}
+
+
+@pytest.mark.parametrize("temperature", ["0.8", "0"])
+def test_below_each_text_stands_what_is_counted_in_it(page, temperature):
+    page.get_by_role("slider", name="Temperature").fill(temperature)
+    expect(page.locator("output").first).to_have_text(temperature)
+    for name, path in ("Left", BEST), ("Right", SAME_COUNT):
+        text = column(page, name)[1]
+        share, nats = re.fullmatch(r"known words (\d+)% · entropy ([\d.]+) nats per character",
+                                   note(page, name).inner_text()).groups()  # fmt: skip
+        assert abs(int(share) - 100 * share_known(words(text), KNOWN)) <= 0.5
+        assert float(nats) == pytest.approx(entropy_of(path, text, float(temperature)), abs=0.006)
+
+
+def entropy_of(path, text, temperature):
+    """The mean entropy, in nats, of the softmaxes of what a model wrote; z by the page's own numbers."""
+    if temperature == 0:
+        return 0
+    mulberry = [0]
+    model = load_checkpoint(path).double()
+    vocabulary, found = model.emission_type.vocabulary, []
+    with torch.no_grad():
+        state = model.zero_state(torch.empty(1, 0, dtype=torch.float64))
+        for x in encode("ROMEO:", vocabulary):
+            of_z = [doubles(normals_of(mulberry, model.latent_size)).view(1, 1, -1)] if model.latent_size else []
+            state = model(x.view(1, 1), state, *of_z).state
+        for x in encode(text, vocabulary):
+            of_z = doubles([normals_of(mulberry, model.latent_size)])
+            uniform_of(mulberry)
+            drawn = model.draw(state, temperature, 1.0, noise=of_z, uniforms=torch.zeros(1, dtype=torch.float64))
+            found.append(entropy(drawn.emission.logits, temperature).item())
+            state = model.advance(x.view(1), drawn.z, state)
+    return sum(found) / len(found)
+
+
+def test_a_text_is_respelt_and_counted_as_python_does(script):
+    texts = ["“Zoé”—Ærøskøbing ½ naïve… ‘’ ß\u00ad﻿ 東京 Å ﬁ ①", "The lov'd quick'ning brown fox-trot, thou", "", "one"]
+    found = script.evaluate(
+        """async ([texts, vocabularies, known]) => {
+            const { respell, shareKnown, entropy } = await import("/site/text.js");
+            return [
+                texts.map(text => vocabularies.map(vocabulary => respell(text, [...vocabulary]))),
+                texts.map(text => String(shareKnown(text, new Set(known)))),
+                [entropy([1, 2, 3.5], 0.5), entropy([1, 2, 3.5], 0)],
+            ];
+        }""",
+        [texts, [ASCII, "\n abcdefé"], ["the", "lov'd", "fox"]],
+    )
+    assert found[0] == [[respell(text, vocabulary) for vocabulary in (ASCII, "\n abcdefé")] for text in texts]
+    shares = [share_known(words(text), {"the", "lov'd", "fox"}) for text in texts]
+    assert [float(share.lower()) for share in found[1]] == pytest.approx(shares, nan_ok=True)
+    assert found[2] == pytest.approx([entropy(doubles([1, 2, 3.5]), 0.5).item(), 0])
+
+
+def test_readme_tells_what_the_page_weighs(served, page):
+    """Of what it opens with: all that it has asked for, in files."""
+    column(page, "Right")
+    asked = {url.removeprefix(served[3]) for url in served[4] if not url.startswith("data:")}
+    size = {name: (ROOT / name).stat().st_size for name in asked}
+    models = [size.pop(name) for name in list(size) if name.endswith(".safetensors")]
+    apart = [size.pop(next(name for name in size if name.endswith(kind))) for kind in (".png", "words.txt")]
+    told = re.search(r"(\d+) kB, a picture of (\d+) kB.*?(\d+) kB of words.*?([\d.]+) MB", README, re.DOTALL).groups()
+    kilobytes = [f"{weight / 1e3:.0f}" for weight in (sum(size.values()), *apart)]
+    assert [*told] == [*kilobytes, *{f"{model / 1e6:.1f}" for model in models}]
+    assert len(size) >= 5 and len(models) == 2
+
+
+def test_what_a_model_does_not_know_has_no_code(script):
+    message = script.evaluate(
+        """async () => {
+            const model = await (await import("/site/models.js")).load("/vrnn_tutorial/best.safetensors");
+            try { model.encode("Zoé"); } catch (error) { return error.message; }
+        }"""
+    )
+    assert message == "The model does not know the character “é”."
+
+
+def test_the_words_are_those_of_the_training_text():
+    known = runpy.run_path(str(ROOT / "site" / "words.py"))["known"]()
+    assert (ROOT / "site" / "words.txt").read_text(encoding="ascii") == known
 
 
 def test_a_move_stops_what_is_being_written(page):
@@ -394,8 +510,9 @@ def test_a_move_stops_what_is_being_written(page):
 
 def test_a_model_that_is_not_there_is_told_and_tried_again(served, page):
     page.route("**/text/vrnn.safetensors", lambda route: route.fulfill(status=404))
-    choose(page, "Left", 2)
+    choose(page, "Left", LARGE)
     assert column(page, "Left") == ["", ""]
+    expect(note(page, "Left")).to_have_text("")
     where = "../data/checkpoints/text/vrnn.safetensors"
     expect(status(page, "Left")).to_have_text(f"The model {where} could not be fetched: the server answers 404.")
     assert "404" in served[1].pop()

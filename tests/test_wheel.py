@@ -57,7 +57,7 @@ def run(command: list, folder: Path, **variables: str) -> subprocess.CompletedPr
 def source_archive(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("source")
     # A copy, since a build leaves files in the folder that it reads, and takes up what an earlier one left there.
-    left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "data", "notebooks", "runs")
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "*build", "dist", "data", "notebooks", "runs")
     shutil.copytree(ROOT, folder / "tree", ignore=left_out)
     run([sys.executable, "-c", "from setuptools import build_meta; build_meta.build_sdist('..')"], folder / "tree")
     return folder / f"{NAME}.tar.gz"

@@ -46,7 +46,7 @@ from hypothesis import Phase, settings
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 LATENT = "data/checkpoints/latent"  # large, and never changed: a link will do
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "mutants", "latent")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "mutants", "latent", "_build")
 #: Each attempt is a fork of a process that has the large packages loaded already, and nothing of ours.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["torch._dynamo", "scipy.stats", "hypothesis", "pytest", "safetensors.torch"])
