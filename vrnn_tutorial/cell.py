@@ -218,6 +218,13 @@ class VRNNCell(nn.Module):
         of_x, of_h, of_memory, bias = posterior
         return FirstWeights(of_x, of_h, of_memory, bias, rnn_x, rnn_z, rnn.bias_ih, rnn.bias_hh)
 
+    def emission_weights(self) -> tuple[Tensor, Tensor]:
+        """The weights of the emission's first layer, cut likewise: by h and memory (., H + M), and phi_z(z) (., H)."""
+        first = self.emission_net[0]
+        assert isinstance(first, nn.Linear)
+        of_seen, of_z = first.weight.tensor_split([-self.hidden_size], 1)
+        return of_seen, of_z
+
     def rnn(self, x: Tensor, z: Tensor, state: State) -> State:
         """The state after x_t and z_t: the recurrence, Chung equation 7."""
         return self.rnn_from_features(self.phi_x(x), self.phi_z(z), state, self.remember(x, state))
@@ -308,10 +315,13 @@ def what_changed(cell: VRNNCell) -> str | None:
         return f"the cell has a {own[0]} of its own"
     if structure(cell) != cell.made_of:
         return "a part of the cell was exchanged"
+    return "a part of the cell has a hook, or a forward of its own" if is_hooked(cell) else None
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a part of it has a hook, or a forward that is not its class's."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    if any("forward" in vars(part) or any(getattr(part, hook) for hook in hooks) for part in cell.modules()):
-        return "a part of the cell has a hook, or a forward of its own"
-    return None
+    return any("forward" in vars(part) or any(getattr(part, hook) for hook in hooks) for part in module.modules())
 
 
 def emit(emission_net: nn.Module, context: Tensor, emission: Emission) -> Any:

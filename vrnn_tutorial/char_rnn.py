@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .cell import emit, start_from
+from .cell import emit, start_from, structure
 from .configuration import CharRNNConfiguration, made_of
 from .emissions import Distribution
 from .inputs import InputFeatures, net, without_padding
@@ -61,6 +61,7 @@ class CharRNN(nn.Module):
         self.emission_net = net(seen, H, self.emission_type.size(c.input_size), c.depth)
         # nn.GRU warns of a dropout between layers that has no layer to stand before.
         self.layers = RNN_LAYERS[c.rnn](E, H, L, dropout=c.dropout if L > 1 else 0)
+        self.made_of = structure(self)
 
     @property
     def batch_axis(self) -> int:

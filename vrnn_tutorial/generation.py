@@ -13,7 +13,8 @@ from .gaussian import seeded
 from .inputs import as_tensor
 from .lengths import pad
 from .models import SequenceModel, check_sequences
-from .text import decode, encode
+from .stepping import Stepper, stepper
+from .text import encode
 
 
 class Sampled(NamedTuple):
@@ -88,7 +89,8 @@ def sample(
         likeliest = model.draw(state, 0.0, 0.0, generator=seeded(0, weight.device))
         if not likeliest.emission.log_prob(likeliest.x).isfinite().all():
             raise ValueError("nothing can be drawn from this model: it computes numbers that are not finite.")
-    return _stream(model, state, temperature, prior_temperature, generator, shift)
+        step = stepper(model)
+    return _stream(step, state, temperature, prior_temperature, generator, shift)
 
 
 def _side_by_side(model: SequenceModel, prime: Tensor | list[Tensor], streams: int):
@@ -103,12 +105,11 @@ def _side_by_side(model: SequenceModel, prime: Tensor | list[Tensor], streams: i
     return x, None if len(set(lengths.tolist())) == 1 else lengths
 
 
-def _stream(model, state, temperature, prior_temperature, generator, shift) -> Iterator[Sampled]:
+def _stream(step: Stepper, state, temperature, prior_temperature, generator, shift) -> Iterator[Sampled]:
     while True:
         # Entered anew at each step: a context must not stay open while the caller has the turn.
         with torch.no_grad():
-            drawn = model.draw(state, temperature, prior_temperature, generator=generator, shift=shift)
-            state = model.advance(drawn.x, drawn.z, state)
+            drawn, state = step(state, temperature, prior_temperature, generator, shift)
         yield Sampled(drawn.x, drawn.z, drawn.emission, state)
 
 
@@ -227,9 +228,11 @@ def _pieces(model, prime, temperature, prior_temperature, length, seed, streams,
         shift=shift,
     )
 
+    letters = emission.vocabulary.__getitem__
+
     def pieces():
         for start in range(0, length, k):
-            x = next(steps).x.view(streams, k)
-            yield [decode(row, emission.vocabulary)[: length - start] for row in x]
+            rows = next(steps).x.view(streams, k).tolist()
+            yield ["".join(map(letters, row))[: length - start] for row in rows]
 
     return pieces()
