@@ -666,6 +666,19 @@ class TestChapter8(Chapter):
         notebook.until(lambda: self.roll(widget) == before, "the first melody again")
 
 
+class TestChapter9(Pictures):
+    chapter = "09_your_own_sequences.ipynb"
+
+    @pytest.mark.parametrize("label", ["row of the test part", "temperature"])
+    def test_the_fan_follows_its_sliders(self, notebook, label):
+        self.pressed_there_and_back(notebook, label, "PageUp", "PageDown")
+
+    @pytest.mark.parametrize("model", ["RNN", "naive", "linear, 52"])
+    def test_the_fan_is_of_the_model_that_is_chosen(self, notebook, model):
+        choose = notebook.control("model").locator("select").select_option
+        self.moved_there_and_back(notebook, partial(choose, model), partial(choose, "VRNN"))
+
+
 #: Renders a surface in an empty page, on a model that does as anywidget's: `set` tells who listens, and `save_changes`
 #: the kernel.
 RENDER = """async ([source, traits, picture]) => {
