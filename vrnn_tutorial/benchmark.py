@@ -1,7 +1,8 @@
 """Speed and memory on the machine at hand: `for line in report(): print(line)`.
 
 VRNN runs against the source's loop over the cell, which it should outrun by 1.4 times at least, and against the floor
-that its matrix products set; then an update's time and memory are seen to grow linearly with the sequence.
+that its matrix products set; then it is seen how an update's time and memory grow with the sequence: linearly, and from
+`paths.AT_ONCE` characters on with less memory for each.
 """
 
 import platform
