@@ -6,7 +6,7 @@ from torch.func import functional_call
 
 
 def recomputed(module: nn.Module, *inputs: Tensor):
-    """module(*inputs), a tuple of tensors, of which only the inputs are kept until its gradient is asked for.
+    """`module(*inputs)`, a tuple of tensors, of which only the inputs are kept until its gradient is asked for.
 
     Chen et al. 2016 (arXiv 1604.06174), section 4. The module draws nothing. Its weights are those of now, also where a
     caller of torch.func.functional_call lent them for the moment.
