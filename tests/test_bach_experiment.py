@@ -13,7 +13,12 @@ from vrnn_tutorial.corpora.chorales import HELD, RESTS, VOICES, pitches_of
 from vrnn_tutorial.corpora.piano_rolls import Parts
 from vrnn_tutorial.lengths import pad
 
-bach = experiment("bach")
+tuned, bach = experiment("tuned"), experiment("bach")
+
+
+def of(folder) -> "tuned.Experiment":
+    """The experiment whose results and weights are in a folder."""
+    return tuned.Experiment(bach.ROWS, bach.DROPOUTS, folder / "bach.json", folder)
 
 
 def test_every_model_is_as_large_as_forty_thousand_parameters_allow():
@@ -112,8 +117,8 @@ def test_losses_are_of_frames_not_of_voices(tmp_path, monkeypatch):
     assert bach.figures_of(model, pieces)["loss"] == pytest.approx(per_frame)
     monkeypatch.setattr(bach, "data_of", lambda coding, rolls: Parts(pieces, pieces, pieces))
     monkeypatch.setattr(bach, "ROWS", {"a": bach.ROWS["voices-rnn"]._replace(updates=5)})
-    figures = bach.make(bach.Run("a", 0.0, 0), None, tmp_path)
-    kept = load_checkpoint(bach.weights_of(bach.Run("a", 0.0, 0), tmp_path))
+    figures = bach.make(tuned.Run("a", 0.0, 0), None, of(tmp_path))
+    kept = load_checkpoint(of(tmp_path).weights(tuned.Run("a", 0.0, 0)))
     assert figures["chosen"] == min(entry["loss"] for entry in figures["validation"])
     assert figures["chosen"] == pytest.approx(bach.figures_of(kept, pieces)["loss"], rel=1e-3)
 
@@ -141,38 +146,42 @@ def test_a_run_goes_on_from_the_one_that_it_is_after(small, monkeypatch):
         return real(model, corpus, **options)
 
     monkeypatch.setattr(bach, "train", told)
-    figures = bach.make(bach.Run("b", 0.1, 1), None, folder)
+    figures = bach.make(tuned.Run("b", 0.1, 1), None, of(folder))
     (_, _, first), (model, began, second) = asked
     assert [options.get("objective", "elbo") for options in (first, second)] == ["elbo", "fivo"]
     assert second["keep"] == [1, 2, 3, 4] and second["particles"] == 8 and model.cell.dropout == 0.1
     before = load_checkpoint(folder / "runs" / "a-dropout-0.1-seed-1.safetensors").state_dict()
     assert all(torch.equal(began[name], tensor) for name, tensor in before.items())
-    kept = load_checkpoint(bach.weights_of(bach.Run("b", 0.1, 1), folder))
+    kept = load_checkpoint(of(folder).weights(tuned.Run("b", 0.1, 1)))
     assert figures["chosen"] == pytest.approx(bach.bound_of("fivo", kept, parts.validation, 3), abs=0.01)
+    assert figures["test"] == bach.figures_of(kept, parts.test)
     assert [entry["update"] for entry in figures["validation"]] == [0, 1, 2, 3, 4]
-    assert [path.name for path in folder.iterdir()] == ["runs"]
+    assert sorted(path.name for path in folder.iterdir()) == ["b-dropout-0.1-seed-1", "runs"]
 
 
 def test_a_row_keeps_its_best_and_tests_nothing_else(small):
-    folder, parts = small
-    runs = bach.tuning(["a"])
+    folder, _ = small
+    experiment = of(folder)
+    runs = experiment.tuning(["a"])
     assert [run.dropout for run in runs] == [0.2, 0.4, 0.6] and {run.seed for run in runs} == {0}
-    results = {}
+
+    def recorded(run, chosen):
+        save_checkpoint(experiment.weights(run), bach.ROWS["a"].model(run.dropout))
+        experiment.keep(run, experiment.tested(run, {"chosen": chosen}, lambda model: {"test": model.cell.dropout}))
+        return experiment.read()[run.name]
+
     torch.manual_seed(0)
-    for run, chosen in zip(runs, (3.0, 2.0, 2.5), strict=True):
-        save_checkpoint(bach.weights_of(run, folder), bach.ROWS["a"].model(run.dropout))
-        results[run.name] = bach.complete(run, {"chosen": chosen}, None, folder, dict(results))
-    assert [("test" in figures) for figures in results.values()] == [True, True, False]
-    assert bach.best("a", results) == runs[1]
-    kept, own = (load_checkpoint(path) for path in (folder / "a.safetensors", bach.weights_of(runs[1], folder)))
-    assert kept.cell.dropout == own.cell.dropout == 0.4
-    assert results[runs[1].name]["test"] == bach.figures_of(own, parts.test)
-    assert bach.further(["a"], results) == [bach.Run("a", 0.4, seed) for seed in (1, 2)]
-    assert bach.further(["a"], {runs[0].name: {}}) == []
-    later = bach.Run("a", 0.4, 1)
-    save_checkpoint(bach.weights_of(later, folder), bach.ROWS["a"].model(0.4))
-    assert "test" in bach.complete(later, {"chosen": 9.0}, None, folder, results)
-    assert load_checkpoint(folder / "a.safetensors").state_dict().keys() == kept.state_dict().keys()
+    found = [recorded(run, chosen) for run, chosen in zip(runs[:2], (3.0, 2.0))]
+    assert experiment.further(["a"]) == []  # there is a dropout to come
+    found.append(recorded(runs[2], 2.5))
+    assert [figures.get("test") for figures in found] == [0.2, 0.4, None]
+    assert experiment.best("a") == runs[1]
+    kept, own = (load_checkpoint(path).state_dict() for path in (folder / "a.safetensors", experiment.weights(runs[1])))
+    assert all(torch.equal(kept[name], tensor) for name, tensor in own.items())
+    assert experiment.further(["a"]) == [tuned.Run("a", 0.4, seed) for seed in (1, 2)]
+    assert recorded(tuned.Run("a", 0.4, 1), 9.0)["test"] == 0.4
+    later = load_checkpoint(folder / "a.safetensors").state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in later.items())
 
 
 def test_the_command_makes_what_is_missing_and_lists_it(small, monkeypatch, capsys, tmp_path):
@@ -223,16 +232,18 @@ def test_a_model_of_rolls_begins_at_how_often_each_note_sounds(name):
     assert torch.equal(part.phi_x.embedding.weight, bach.INPUT * usual)
 
 
-def committed() -> dict[str, "bach.Run"]:
+def committed() -> dict[str, "tuned.Run"]:
     """Of each row that has results its best run, whose weights are kept."""
-    results = bach.read(bach.RESULTS)
-    return {row: bach.best(row, results) for row in bach.ROWS if any(run.name in results for run in bach.tuning([row]))}
+    experiment = tuned.Experiment(bach.ROWS, bach.DROPOUTS, bach.RESULTS, bach.FOLDER)
+    found = experiment.read()
+    done = [row for row in bach.ROWS if any(run.name in found for run in experiment.tuning([row]))]
+    return {row: experiment.best(row) for row in done}
 
 
 def test_of_every_row_that_has_results_the_best_weights_are_kept():
     assert {path.stem for path in bach.FOLDER.glob("*.safetensors")} == set(committed())
     assert sum(path.stat().st_size for path in bach.FOLDER.glob("*.safetensors")) < 2e6
-    results = bach.read(bach.RESULTS)
+    results = tuned.read(bach.RESULTS)
     for row, run in committed().items():
         model, figures = load_checkpoint(bach.FOLDER / f"{row}.safetensors"), results[run.name]
         assert figures["parameters"] == count(model) <= 40_000
@@ -242,7 +253,7 @@ def test_of_every_row_that_has_results_the_best_weights_are_kept():
 @pytest.mark.parametrize("row", [row for row in committed() if bach.ROWS[row].coding == "voices"])
 def test_the_committed_results_are_those_of_the_committed_weights(row):
     """The exact loss, or the bound of eight particles."""
-    told = bach.read(bach.RESULTS)[committed()[row].name]["test"]
+    told = tuned.read(bach.RESULTS)[committed()[row].name]["test"]
     model, pieces = load_checkpoint(bach.FOLDER / f"{row}.safetensors"), bach.data_of("voices", None).test
     if model.latent_size:
         assert bach.bound_of("fivo", model, pieces, 8) == pytest.approx(told["fivo"]["8"], abs=0.02)

@@ -16,7 +16,7 @@ from vrnn_tutorial.corpora.kanji import CREDIT
 from vrnn_tutorial.drawing import to_steps
 from vrnn_tutorial.lengths import pad
 
-runs = experiment("pen")
+tuned, runs = experiment("tuned"), experiment("pen")
 
 SQUARE = to_steps([[(20, 20), (90, 20), (90, 90)], [(20, 20), (20, 90), (90, 90)]])
 CROSS = to_steps([[(50, 10), (50, 100)], [(10, 50), (100, 50)], [(70, 70)]])
@@ -38,7 +38,7 @@ def few(tmp_path, monkeypatch, quiet_disk):
 
 def every_run() -> list:
     """All that there can be, whatever dropout is chosen."""
-    return [runs.Run(row, p, seed) for row in runs.ROWS for p in runs.DROPOUTS for seed in range(runs.SEEDS)]
+    return [tuned.Run(row, p, seed) for row in runs.ROWS for p in runs.DROPOUTS for seed in range(tuned.SEEDS)]
 
 
 def figures(loss: float, **more) -> dict:
@@ -75,8 +75,8 @@ def test_rows_have_equally_many_parameters_and_differ_in_what_their_names_say():
 def test_every_row_is_tuned_alike_and_no_two_runs_share_a_name():
     assert len({run.name for run in every_run()}) == len(every_run())
     for row in runs.ROWS:
-        assert [run.dropout for run in runs.tuning() if run.row == row] == [0.1, 0.2, 0.0]
-    assert {run.seed for run in runs.tuning()} == {0}
+        assert [run.dropout for run in runs.experiment().tuning(runs.ROWS) if run.row == row] == [0.1, 0.2, 0.0]
+    assert {run.seed for run in runs.experiment().tuning(runs.ROWS)} == {0}
 
 
 def test_all_trainings_are_asked_for_the_same_but_for_model_seed_and_folder(few, monkeypatch):
@@ -106,24 +106,24 @@ def test_all_trainings_are_asked_for_the_same_but_for_model_seed_and_folder(few,
 
 
 def test_all_runs_fit_into_three_hours_of_two_cores():
-    times = len(runs.DROPOUTS) + runs.SEEDS - 1
+    times = len(runs.DROPOUTS) + tuned.SEEDS - 1
     assert times * sum(runs.UPDATES * row.seconds for row in runs.ROWS.values()) < 0.9 * 3 * 3600 * 2
 
 
 def test_a_run_goes_on_where_it_was_stopped_and_leaves_its_line_and_its_weights(few, capsys, monkeypatch):
-    run = runs.Run("gauss-vrnn", 0.1, 0)
+    run = tuned.Run("gauss-vrnn", 0.1, 0)
     folder = few / runs.FOLDER / run.name
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(runs, "figures_of", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         runs.make(run)
-    assert runs.results() == {} and (folder / "last.safetensors").exists()
+    assert runs.experiment().read() == {} and (folder / "last.safetensors").exists()
     found = runs.make(run)
     assert [entry["update"] for entry in found["validation"]] == [0, 5]
     assert found["parameters"] == parameters(runs.ROWS[run.row].model(0))
     assert set(found["invented"]) == {"ended", "inside", "copies"}
-    runs.keep(run, found)
+    runs.experiment().keep(run, found)
     assert capsys.readouterr().out == f"{run.name} is done\n" and not folder.exists()
-    assert runs.results() == {run.name: json.loads(json.dumps(found))}
+    assert runs.experiment().read() == {run.name: json.loads(json.dumps(found))}
     # What was evaluated is what was kept.
     path = folder.with_name("gauss-vrnn.safetensors")
     model, _, about = read_checkpoint(path)
@@ -140,12 +140,12 @@ def test_a_run_of_the_first_seed_is_evaluated_only_if_it_is_the_best_so_far(few,
     path = few / runs.RESULTS
     path.parent.mkdir(parents=True)
     # Another row's is no rival.
-    lines = {runs.Run("gauss-rnn", 0.1, 0): figures(other), runs.Run("mixture-rnn", 0.1, 0): figures(-1.0)}
+    lines = {tuned.Run("gauss-rnn", 0.1, 0): figures(other), tuned.Run("mixture-rnn", 0.1, 0): figures(-1.0)}
     path.write_text(json.dumps({run.name: line for run, line in lines.items()}))
-    run = runs.Run("gauss-rnn", 0.2, seed)
+    run = tuned.Run("gauss-rnn", 0.2, seed)
     found = runs.make(run)
     assert ("test" in found) == ("invented" in found) == evaluated
-    runs.keep(run, found)
+    runs.experiment().keep(run, found)
     assert (kept.read_bytes() != before) == (evaluated and seed == 0)
 
 
@@ -153,13 +153,20 @@ def test_the_other_seeds_have_the_dropout_that_was_best_on_validation(few):
     losses = {0.1: 3.0, 0.2: 2.0, 0.0: 4.0}
     for row, dropout in itertools.product(("gauss-rnn", "joint-rnn"), runs.DROPOUTS):
         if (row, dropout) != ("joint-rnn", 0.0):
-            run = runs.Run(row, dropout, 0)
-            folder = few / runs.FOLDER / run.name
-            folder.mkdir(parents=True)
-            (folder / "rounded.safetensors").write_bytes(str(dropout).encode())
-            runs.keep(run, figures(losses[dropout]))
-    assert runs.best("gauss-rnn") == ("gauss-rnn", 0.2, 0) and runs.best("joint-rnn") == ("joint-rnn", 0.2, 0)
-    assert runs.further() == [("gauss-rnn", 0.2, 1), ("gauss-rnn", 0.2, 2)]  # the other row is still being tuned
+            run = tuned.Run(row, dropout, 0)
+            weights = runs.experiment().weights(run)
+            weights.parent.mkdir(parents=True, exist_ok=True)
+            weights.write_bytes(str(dropout).encode())
+            runs.experiment().keep(run, figures(losses[dropout]))
+    assert runs.experiment().best("gauss-rnn") == ("gauss-rnn", 0.2, 0) and runs.experiment().best("joint-rnn") == (
+        "joint-rnn",
+        0.2,
+        0,
+    )
+    assert runs.experiment().further(runs.ROWS) == [
+        ("gauss-rnn", 0.2, 1),
+        ("gauss-rnn", 0.2, 2),
+    ]  # the other row is still being tuned
     assert (few / runs.FOLDER / "gauss-rnn.safetensors").read_text() == "0.2"
     lines = (few / runs.RESULTS).read_text().splitlines()
     assert len(lines) == 7 and lines[1].startswith('"gauss-rnn-dropout-0-seed-0": {"parameters": 7')
@@ -206,7 +213,7 @@ def test_figures_of_a_model_with_z_add_up(few, monkeypatch):
 
 def test_the_list_has_what_is_missing(few, monkeypatch, capsys):
     (few / runs.RESULTS).parent.mkdir(parents=True)
-    done = {run.name: figures(1.0) for run in runs.tuning() if run.row == "gauss-rnn"}
+    done = {run.name: figures(1.0) for run in runs.experiment().tuning(runs.ROWS) if run.row == "gauss-rnn"}
     (few / runs.RESULTS).write_text(json.dumps(done))
     monkeypatch.setattr(sys, "argv", ["pen.py", "--list"])
     runs.main()
@@ -219,9 +226,9 @@ def test_the_list_has_what_is_missing(few, monkeypatch, capsys):
 
 def test_what_is_committed_came_from_these_runs():
     """Of each row that has a line the weights of seed 0 at the best dropout, each below 0.4 MB; and no others."""
-    found, folder = runs.results(), ROOT / runs.FOLDER
+    found, folder = runs.experiment().read(), ROOT / runs.FOLDER
     assert set(found) <= {run.name for run in every_run()}
-    rows = {run.row for run in runs.tuning() if run.name in found}
+    rows = {run.row for run in runs.experiment().tuning(runs.ROWS) if run.name in found}
     assert {path.stem for path in folder.glob("*.safetensors")} == rows
     for run in every_run():
         if run.name in found:
@@ -229,7 +236,7 @@ def test_what_is_committed_came_from_these_runs():
             assert line["parameters"] == parameters(runs.ROWS[run.row].model(0))
             assert [entry["update"] for entry in line["validation"]] == list(range(0, runs.UPDATES + 1, 250))
     for row in rows:
-        run, path = runs.best(row), folder / f"{row}.safetensors"
+        run, path = runs.experiment().best(row), folder / f"{row}.safetensors"
         model = load_checkpoint(path)
         assert path.stat().st_size < 400_000 and model.configuration["dropout"] == run.dropout
         assert "test" in found[run.name] and "invented" in found[run.name]

@@ -16,7 +16,7 @@ from vrnn_tutorial.corpora.piano_rolls import Parts
 from vrnn_tutorial.corpora.series import walks
 from vrnn_tutorial.generation import forecast
 
-runs = experiment("series")
+tuned, runs = experiment("tuned"), experiment("series")
 
 
 def small(name: str) -> Parts[torch.Tensor]:
@@ -41,7 +41,7 @@ def few(tmp_path, monkeypatch, quiet_disk):
 
 def every_run() -> list:
     """All that there can be, whatever dropout is chosen."""
-    return [runs.Run(row, p, seed) for row in runs.ROWS for p in runs.DROPOUTS for seed in range(runs.SEEDS)]
+    return [tuned.Run(row, p, seed) for row in runs.ROWS for p in runs.DROPOUTS for seed in range(tuned.SEEDS)]
 
 
 def figures(loss: float, **more) -> dict:
@@ -82,8 +82,8 @@ def test_every_row_is_tuned_alike_and_no_two_runs_share_a_name():
     names = [run.name for run in every_run()]
     assert len(set(names)) == len(names) and not set(names) & set(runs.LINEAR)
     for row in runs.ROWS:
-        assert tuple(run.dropout for run in runs.tuning() if run.row == row) == runs.DROPOUTS
-    assert {run.seed for run in runs.tuning()} == {0}
+        assert tuple(run.dropout for run in runs.experiment().tuning(runs.ROWS) if run.row == row) == runs.DROPOUTS
+    assert {run.seed for run in runs.experiment().tuning(runs.ROWS)} == {0}
 
 
 def test_all_trainings_are_asked_for_the_same_but_for_model_set_seed_and_folder(few, monkeypatch):
@@ -113,25 +113,26 @@ def test_all_trainings_are_asked_for_the_same_but_for_model_set_seed_and_folder(
 
 
 def test_all_runs_fit_into_an_hour_of_two_cores():
-    times = len(runs.DROPOUTS) + runs.SEEDS - 1
+    times = len(runs.DROPOUTS) + tuned.SEEDS - 1
     assert times * sum(row.updates * row.seconds for row in runs.ROWS.values()) < 0.9 * 3600 * 2
-    assert runs.Run("vowels-gauss-rnn-longer", 0, 0).seconds == 5 * runs.Run("vowels-gauss-rnn", 0, 0).seconds
+    long, short = (runs.experiment().seconds(tuned.Run(f"vowels-gauss-rnn{name}", 0, 0)) for name in ("-longer", ""))
+    assert long == 5 * short
 
 
 @pytest.mark.parametrize("row", ["vowels-gauss-vrnn", "co2-gauss-rnn"])
 def test_a_run_goes_on_where_it_was_stopped_and_leaves_its_line_and_its_weights(few, capsys, row):
-    run = runs.Run(row, 0.2, 0)
+    run = tuned.Run(row, 0.2, 0)
     folder = few / runs.FOLDER / run.name
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(runs, "figures_of", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         runs.make(run)
-    assert runs.results() == {} and (folder / "last.safetensors").exists()
+    assert runs.experiment().read() == {} and (folder / "last.safetensors").exists()
     found = runs.make(run)
     assert [entry["update"] for entry in found["validation"]] == [0, 5]
     assert found["parameters"] == count(runs.ROWS[run.row].model(0))
-    runs.keep(run, found)
+    runs.experiment().keep(run, found)
     assert capsys.readouterr().out == f"{run.name} is done\n" and not folder.exists()
-    assert runs.results() == {run.name: json.loads(json.dumps(found))}
+    assert runs.experiment().read() == {run.name: json.loads(json.dumps(found))}
     # What was evaluated is what was kept.
     path = folder.with_name(f"{row}.safetensors")
     assert path.stat().st_size < 2.6 * found["parameters"] + 5000
@@ -146,12 +147,12 @@ def test_a_run_of_the_first_seed_is_evaluated_only_if_it_is_the_best_so_far(few,
     path = few / runs.RESULTS
     path.parent.mkdir(parents=True)
     # Another row's is no rival.
-    lines = {runs.Run("walks-gauss-rnn", 0.2, 0): figures(other), runs.Run("co2-gauss-rnn", 0.2, 0): figures(-1e7)}
+    lines = {tuned.Run("walks-gauss-rnn", 0.2, 0): figures(other), tuned.Run("co2-gauss-rnn", 0.2, 0): figures(-1e7)}
     path.write_text(json.dumps({run.name: line for run, line in lines.items()}))
-    run = runs.Run("walks-gauss-rnn", 0.4, seed)
+    run = tuned.Run("walks-gauss-rnn", 0.4, seed)
     found = runs.make(run)
     assert ("test" in found) == evaluated
-    runs.keep(run, found)
+    runs.experiment().keep(run, found)
     assert (kept.read_bytes() != before) == (evaluated and seed == 0)
 
 
@@ -159,14 +160,18 @@ def test_the_other_seeds_have_the_dropout_that_was_best_on_validation(few):
     losses = dict(zip(runs.DROPOUTS, (3.0, 2.0, 4.0)))
     for row, dropout in itertools.product(("vowels-gauss-rnn", "co2-gauss-vrnn"), runs.DROPOUTS):
         if (row, dropout) != ("co2-gauss-vrnn", 0.0):
-            run = runs.Run(row, dropout, 0)
-            folder = few / runs.FOLDER / run.name
-            folder.mkdir(parents=True)
-            (folder / "rounded.safetensors").write_bytes(str(dropout).encode())
-            runs.keep(run, figures(losses[dropout]))
-    assert runs.best("vowels-gauss-rnn").dropout == runs.best("co2-gauss-vrnn").dropout == runs.DROPOUTS[1]
+            run = tuned.Run(row, dropout, 0)
+            weights = runs.experiment().weights(run)
+            weights.parent.mkdir(parents=True, exist_ok=True)
+            weights.write_bytes(str(dropout).encode())
+            runs.experiment().keep(run, figures(losses[dropout]))
+    assert (
+        runs.experiment().best("vowels-gauss-rnn").dropout
+        == runs.experiment().best("co2-gauss-vrnn").dropout
+        == runs.DROPOUTS[1]
+    )
     # The other row is still being tuned.
-    assert runs.further() == [("vowels-gauss-rnn", runs.DROPOUTS[1], seed) for seed in (1, 2)]
+    assert runs.experiment().further(runs.ROWS) == [("vowels-gauss-rnn", runs.DROPOUTS[1], seed) for seed in (1, 2)]
     assert (few / runs.FOLDER / "vowels-gauss-rnn.safetensors").read_text() == str(runs.DROPOUTS[1])
     lines = (few / runs.RESULTS).read_text().splitlines()
     assert len(lines) == 7 and lines[1].startswith('"co2-gauss-vrnn-dropout-0.2-seed-0": {"parameters": 7')
@@ -214,7 +219,7 @@ def test_the_order_of_an_autoregression_is_chosen_on_validation(few, monkeypatch
 
 def test_the_list_has_what_is_missing(few, monkeypatch, capsys):
     (few / runs.RESULTS).parent.mkdir(parents=True)
-    done = {run.name: figures(1.0) for run in runs.tuning() if run.row == "vowels-gauss-rnn"}
+    done = {run.name: figures(1.0) for run in runs.experiment().tuning(runs.ROWS) if run.row == "vowels-gauss-rnn"}
     (few / runs.RESULTS).write_text(json.dumps(done))
     monkeypatch.setattr(sys, "argv", ["series.py", "--list"])
     runs.main()
@@ -226,7 +231,7 @@ def test_the_list_has_what_is_missing(few, monkeypatch, capsys):
 
 
 def test_what_is_committed_came_from_these_runs():
-    lines = runs.read(ROOT / runs.RESULTS)
+    lines = runs.experiment().read()
     known = {run.name: run for run in every_run()}
     assert set(lines) <= set(known) | set(runs.LINEAR) and set(runs.LINEAR) <= set(lines)
     for name, run in known.items():
@@ -234,10 +239,10 @@ def test_what_is_committed_came_from_these_runs():
             assert lines[name]["parameters"] == count(runs.ROWS[run.row].model(0))
     for row in runs.ROWS:
         path = ROOT / runs.FOLDER / f"{row}.safetensors"
-        of_row = [run.name for run in runs.tuning() if run.row == row and run.name in lines]
+        of_row = [run.name for run in runs.experiment().tuning(runs.ROWS) if run.row == row and run.name in lines]
         assert path.exists() == bool(of_row)
         if of_row:
-            best = min(of_row, key=lambda name: runs.lowest(lines[name]))
+            best = min(of_row, key=lambda name: tuned.chosen_by(lines[name]))
             assert len(lines[best]["test"]["sequences"]) == len(runs.data_of(runs.ROWS[row].set).test)
             assert (
                 load_checkpoint(path).configuration

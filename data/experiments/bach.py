@@ -15,40 +15,33 @@ Every run begins with the ELBO, as the row that it is `after` does; or goes on f
 and seed, with another bound and 8 particles. Updates are of 32 pieces, the learning rate falls to zero along a cosine,
 and the KL's weight rises to 1 over the first fifth. The emission begins at how often a note sounds, or a voice has a
 code, in the pieces to learn from; of a roll's 88 notes some four sound, and what reads them begins with weights INPUT
-times as large as usual. (From torch's own beginning a VRNN of rolls ends half a nat higher.) Each row is tuned alike:
-with seed 0 it is trained at each dropout of DROPOUTS; the one that is best on validation is taken, by the bound that it
-trains with, and trained with two seeds more. A row that trains with the ELBO is taken at its best update; another at
-the best of QUARTERS.
+times as large as usual. (From torch's own beginning a VRNN of rolls ends half a nat higher.) `tuned.py` tells how each
+row gets its dropout, by the bound that it trains with, and its seeds, and where a run lives. A row that trains with the
+ELBO is taken at its best update; another at the best of QUARTERS.
 
-A run lives in a folder of its own until it is done. Stopped at any moment, it goes on where it was. What is done has a
-line in data/experiments/bach.json; of each row data/checkpoints/bach/ROW.safetensors has the weights of seed 0 at the
-dropout that is best so far, in half precision, and the figures are those of such weights. In a line stand the seconds,
-the number of parameters, the losses on validation, `chosen`, which is what a run is chosen by; and under `test`, for a
-row's best and its further seeds, in nats per frame:
+Results go into data/experiments/bach.json, weights into data/checkpoints/bach. In a line stand the seconds, the number
+of parameters, the losses on validation, `chosen`, which is what a run is chosen by; and under `test`, for a row's best
+and its further seeds, in nats per frame:
 
     loss           minus the ELBO over 10 draws of z, with its `kl`; of a model without z minus log p itself
     iwae, fivo     with 8, 32, 128 particles, and with 1,000 FIVO
 """
 
-import argparse
 import functools
-import json
-import multiprocessing
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from results import read, record
 from torch import Tensor
 from torch.nn import functional
+from tuned import Experiment, Run, chosen_by, parser
 
 from vrnn_tutorial import VRNN, CharRNN, VRNNCell, bounds, evaluate, load_checkpoint, train
 from vrnn_tutorial.batches import Sequences
-from vrnn_tutorial.checkpoint import Model, save_checkpoint
+from vrnn_tutorial.checkpoint import Model
 from vrnn_tutorial.corpora.chorales import CODES, VOICES, chorales
 from vrnn_tutorial.corpora.piano_rolls import KEYS, Parts, piano_rolls
 from vrnn_tutorial.emissions import Bernoulli, Categorical, Chained, Emission
@@ -59,7 +52,6 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "experiments" / "bach.json"
 FOLDER = ROOT / "data" / "checkpoints" / "bach"
 DROPOUTS = (0.2, 0.4, 0.6)
-SEEDS = 3
 #: Of the updates of a run that trains with another bound than the ELBO.
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 PARTICLES = 8
@@ -118,23 +110,6 @@ def rows() -> dict[str, Row]:
 
 
 ROWS = rows()
-
-
-class Run(NamedTuple):
-    """One training run."""
-
-    row: str
-    dropout: float
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.row}-dropout-{self.dropout:g}-seed-{self.seed}"
-
-    @property
-    def seconds(self) -> float:
-        """Of one core, to train."""
-        return ROWS[self.row].updates * ROWS[self.row].seconds
 
 
 def room(x: Tensor) -> tuple[int, int]:
@@ -197,17 +172,17 @@ def data_of(coding: str, rolls: Path | None) -> Parts[Tensor]:
     return Parts(*([piece.voices for piece in part] for part in chorales()))
 
 
-def make(run: Run, rolls: Path | None, folder: Path) -> dict:
-    """Trains, from where it was left, and measures on validation; leaves `weights_of` the run."""
-    torch.set_num_threads(1)
-    row, data, own = ROWS[run.row], data_of(ROWS[run.row].coding, rolls), folder / run.name
+def learn(run: Run, rolls: Path | None, experiment: Experiment) -> dict:
+    """Trains, from where it was left, and measures on validation; leaves the run's weights."""
+    row, data, own = ROWS[run.row], data_of(ROWS[run.row].coding, rolls), experiment.folder / run.name
     torch.manual_seed(run.seed)
     model = row.model(run.dropout)
     if row.after:
         before = run._replace(row=row.after)
-        if not weights_of(before, folder).exists():
-            make(before, rolls, folder)
-        model.load_state_dict(load_checkpoint(weights_of(before, folder)).state_dict())
+        if not experiment.weights(before).exists():
+            learn(before, rolls, experiment)
+            shutil.rmtree(experiment.folder / before.name)
+        model.load_state_dict(load_checkpoint(experiment.weights(before)).state_dict())
         quarters = [round(share * row.updates) for share in QUARTERS]
         settings: dict = {"learning_rate": Cosine(0.003, row.updates), "keep": quarters}
         settings |= {"objective": row.objective, "particles": PARTICLES}
@@ -220,58 +195,23 @@ def make(run: Run, rolls: Path | None, folder: Path) -> dict:
         **settings,
     ):  # fmt: skip
         pass
-    history = json.loads((own / "history.json").read_text())
     voices = row.emission.characters
-    validation = [
-        {"update": entry["update"], **{key: voices * entry[key] for key in ("loss", "kl")}}  # not nats per voice
-        for entry in history["validation"]
-    ]
     if row.after:
         tried = {update: bound_of(row.objective, load_checkpoint(own / f"update-{update}.safetensors"), data.validation,
                                   LADDER[1]) for update in settings["keep"]}  # fmt: skip
         update = min(tried, key=tried.__getitem__)
-        chosen, weights = tried[update], f"update-{update}"
+        figures = experiment.learned(run, f"update-{update}", voices) | {"chosen": tried[update]}
     else:
-        chosen, weights = min(entry["loss"] for entry in validation), "best"
-    save_checkpoint(weights_of(run, folder), load_checkpoint(own / f"{weights}.safetensors"), half=True)
-    shutil.rmtree(own)
-    return {
-        **{name: history[name] for name in ("versions", "seconds", "processor_seconds")},
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "validation": validation,
-        "chosen": chosen,
-    }
+        figures = experiment.learned(run, "best", voices)
+        figures["chosen"] = chosen_by(figures)
+    return figures
 
 
-def weights_of(run: Run, folder: Path) -> Path:
-    """Where the chosen weights of a run are, until all is done."""
-    return folder / "runs" / f"{run.name}.safetensors"
-
-
-def tuning(names: list[str]) -> list[Run]:
-    """The runs of these rows that choose a dropout."""
-    return [Run(row, dropout, 0) for row in names for dropout in DROPOUTS]
-
-
-def further(names: list[str], results: dict) -> list[Run]:
-    """The other seeds of these rows, as far as a dropout is chosen."""
-    done = [row for row in names if all(run.name in results for run in tuning([row]))]
-    return [Run(row, best(row, results).dropout, seed) for seed in range(1, SEEDS) for row in done]
-
-
-def best(row: str, results: dict) -> Run:
-    """The run of seed 0 that is best on validation, of those that are done. Raises ValueError if none is."""
-    return min((run for run in tuning([row]) if run.name in results), key=lambda run: results[run.name]["chosen"])
-
-
-def complete(run: Run, figures: dict, rolls: Path | None, folder: Path, results: dict) -> dict:
-    """The figures, and those on test if they are wanted: of a further seed, or of its row's best so far."""
-    if run.seed == 0 and best(run.row, {**results, run.name: figures}) != run:
-        return figures
-    model = load_checkpoint(weights_of(run, folder))
-    if run.seed == 0:
-        shutil.copyfile(weights_of(run, folder), folder / f"{run.row}.safetensors")
-    return {**figures, "test": figures_of(model, data_of(ROWS[run.row].coding, rolls).test)}
+def make(run: Run, rolls: Path | None, experiment: Experiment) -> dict:
+    """Trains and evaluates; returns what is to be recorded."""
+    torch.set_num_threads(1)
+    test = data_of(ROWS[run.row].coding, rolls).test
+    return experiment.tested(run, learn(run, rolls, experiment), lambda model: {"test": figures_of(model, test)})
 
 
 @torch.no_grad()
@@ -298,33 +238,18 @@ def bound_of(bound: str, model: Model, pieces: list[Tensor], particles: int) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--list", action="store_true", help="print the runs that are missing, and make nothing")
-    parser.add_argument("--rolls", type=Path, metavar="FILE", help="piano rolls, JSON or pickle")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="where results go")
-    parser.add_argument("-j", type=int, default=2, metavar="N", help="runs at a time (default: 2)")
-    options = parser.parse_args()
+    wanted = parser(__doc__)
+    wanted.add_argument("--rolls", type=Path, metavar="FILE", help="piano rolls, JSON or pickle")
+    wanted.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="where results go")
+    options = wanted.parse_args()
     folder = FOLDER if options.results == RESULTS else options.results.with_suffix("")
+    experiment = Experiment(ROWS, DROPOUTS, options.results, folder)
     names = [name for name, row in ROWS.items() if row.coding == "voices" or options.rolls or options.list]
     if options.list:
-        results = read(options.results)
-        missing = [run for run in (*tuning(names), *further(names, results)) if run.name not in results]
-        for run in missing:
-            print(f"{run.seconds:4.0f} s  {run.name}")
-        unknown = (SEEDS - 1) * sum(any(run.name not in results for run in tuning([name])) for name in names)
-        print(f"{len(missing)} runs are missing, {sum(run.seconds for run in missing) / 60:.0f} minutes of one core to "
-              f"train; and {unknown} whose dropout is still to be chosen")  # fmt: skip
+        experiment.list_missing(names)
         return
-    # Processes: torch has one source of chance for all threads.
-    with ProcessPoolExecutor(options.j, multiprocessing.get_context("spawn")) as pool:
-        for name in names:
-            for runs_of in (tuning, lambda row: further(row, read(options.results))):
-                missing = [run for run in runs_of([name]) if run.name not in read(options.results)]
-                work = functools.partial(make, rolls=options.rolls, folder=folder)
-                for run, figures in zip(missing, (pool.map if options.j > 1 else map)(work, missing), strict=True):
-                    results = read(options.results)
-                    record(options.results, run.name, complete(run, figures, options.rolls, folder, results))
-                    print(f"{run.name} is done", flush=True)
+    for name in names:  # one after the other: some go on from others
+        experiment.make([name], functools.partial(make, rolls=options.rolls, experiment=experiment), options.j)
 
 
 if __name__ == "__main__":

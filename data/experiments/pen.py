@@ -5,15 +5,9 @@
 
 ROWS has the models: about 100,000 parameters each, equally many to 1%, nets of depth 2, states that begin as zeros.
 Every run makes as many updates of 64 drawings, with fresh noise of half a unit to either side on the offsets, a
-learning rate that falls from 0.01 to zero along a cosine, and a KL weight that rises to 1 over the first fifth. Each
-row is tuned alike: with seed 0 it is trained at each dropout of DROPOUTS; the one that is best on validation is taken,
-and trained with two seeds more. What is evaluated is the best on validation of a run, by the ELBO, with its weights
-rounded to float16, as they are kept.
-
-A run lives in data/checkpoints/pen/NAME. Stopped at any moment, by Ctrl-C or worse, it goes on where it was when the
-script is called again. It is done when data/experiments/pen.json has its name, a line for each; then the folder goes.
-Of each row data/checkpoints/pen/ROW.safetensors has the weights of seed 0 at the dropout that is best so far. A run at
-a dropout that is not is never evaluated on test. To make a run anew, delete its line.
+learning rate that falls from 0.01 to zero along a cosine, and a KL weight that rises to 1 over the first fifth. What is
+evaluated is the best on validation of a run, by the ELBO. `tuned.py` tells how each row gets its dropout and its seeds,
+and where a run lives; results go into data/experiments/pen.json, weights into data/checkpoints/pen.
 
 A line has the seconds, the number of parameters, the losses on validation; `invented`, of INVENTED characters at
 temperature 1 the shares that end, lie wholly in the square, and are copies; and under `test`, all in nats, of steps in
@@ -26,22 +20,17 @@ units of KanjiVG's grid:
     drawings       of each drawing in its order, nats per drawing: minus FIVO, or log p
 """
 
-import argparse
-import json
 import math
-import multiprocessing
-import shutil
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from results import read, record
 from torch import Tensor
+from tuned import Experiment, Run, parser, rounded
 
-from vrnn_tutorial import VRNN, CharRNN, Pen, Scaled, VRNNCell, bounds, evaluate, load_checkpoint, train
+from vrnn_tutorial import VRNN, CharRNN, Pen, Scaled, VRNNCell, bounds, evaluate, train
 from vrnn_tutorial.batches import Dequantised, dequantised
-from vrnn_tutorial.checkpoint import Model, save_checkpoint
+from vrnn_tutorial.checkpoint import Model
 from vrnn_tutorial.corpora.kanji import CREDIT, kanji
 from vrnn_tutorial.drawing import Gallery, to_strokes
 from vrnn_tutorial.gaussian import DiagonalGaussian, seeded
@@ -55,7 +44,6 @@ FOLDER = Path("data/checkpoints/pen")
 RESULTS = Path("data/experiments/pen.json")
 UPDATES = 4000
 DROPOUTS = (0.1, 0.2, 0.0)
-SEEDS = 3
 #: Nets see offsets of such a size as most have.
 SCALE = [20.0, 20.0, 1.0, 1.0, 1.0]
 DRAWS, PARTICLES, REPEATS = 10, 64, 2
@@ -70,6 +58,10 @@ class Row(NamedTuple):
     hidden: int
     seconds: float
     prior: str | None = None  # of a VRNN; None: an RNN
+
+    @property
+    def updates(self) -> int:
+        return UPDATES
 
     def model(self, dropout: float) -> VRNN | CharRNN:
         """With fresh weights."""
@@ -95,53 +87,8 @@ ROWS = {
 }
 
 
-class Run(NamedTuple):
-    """One training run."""
-
-    row: str
-    dropout: float
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.row}-dropout-{self.dropout:g}-seed-{self.seed}"
-
-    @property
-    def seconds(self) -> float:
-        """Of one core, to train."""
-        return UPDATES * ROWS[self.row].seconds
-
-
-def tuning() -> list[Run]:
-    """The runs that choose a dropout; each row's first ones first."""
-    return [Run(row, dropout, 0) for dropout in DROPOUTS for row in ROWS]
-
-
-def further() -> list[Run]:
-    """The other seeds, of rows whose dropout is chosen."""
-    found = results()
-    done = [row for row in ROWS if all(run.name in found for run in tuning() if run.row == row)]
-    return [Run(row, best(row).dropout, seed) for seed in range(1, SEEDS) for row in done]
-
-
-def best(row: str) -> Run:
-    """The run of seed 0 that is best on validation, of those that are done. Raises ValueError if none is."""
-    found = results()
-    return min(
-        (run for run in tuning() if run.row == row and run.name in found),
-        key=lambda run: lowest(found[run.name]),
-    )
-
-
-def lowest(figures: dict) -> float:
-    """The least loss on validation that a run had."""
-    return min(entry["loss"] for entry in figures["validation"])
-
-
-def is_wanted(run: Run, figures: dict) -> bool:
-    """Whether a run's weights are to be evaluated: a further seed's, or the row's best so far."""
-    rivals = [other for other in tuning() if other.row == run.row and other.name in results()]
-    return run.seed > 0 or all(lowest(figures) < lowest(results()[other.name]) for other in rivals)
+def experiment() -> Experiment:
+    return Experiment(ROWS, DROPOUTS, ROOT / RESULTS, ROOT / FOLDER)
 
 
 def make(run: Run) -> dict:
@@ -163,35 +110,12 @@ def make(run: Run) -> dict:
         progress=False,
     ):
         pass
-    history = json.loads((folder / "history.json").read_text())
-    figures = {
-        **{name: history[name] for name in ("versions", "seconds", "processor_seconds")},
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "validation": [{key: entry[key] for key in ("update", "loss", "kl")} for entry in history["validation"]],
-    }
-    if is_wanted(run, figures):
-        rounded = folder / "rounded.safetensors"
-        save_checkpoint(rounded, load_checkpoint(folder / "best.safetensors"), half=True, credit=CREDIT)
-        kept = load_checkpoint(rounded)
-        figures["test"] = figures_of(kept, dequantised(data.test, WIDTH))
-        gallery = Gallery(map(to_strokes, data.train))
-        figures["invented"] = quality(draw(kept, INVENTED, seed=run.seed), gallery)._asdict()
-    return figures
 
+    def test(model: Model) -> dict:
+        invented = quality(draw(model, INVENTED, seed=run.seed), Gallery(map(to_strokes, data.train)))
+        return {"test": figures_of(model, dequantised(data.test, WIDTH)), "invented": invented._asdict()}
 
-def keep(run: Run, figures: dict) -> None:
-    """Adds a run to RESULTS, in the order of their names; keeps its weights, if they are the row's best so far."""
-    folder = ROOT / FOLDER / run.name
-    if run.seed == 0 and is_wanted(run, figures):
-        shutil.copyfile(folder / "rounded.safetensors", folder.with_name(f"{run.row}.safetensors"))
-    record(ROOT / RESULTS, run.name, figures)
-    shutil.rmtree(folder, ignore_errors=True)
-    print(f"{run.name} is done", flush=True)
-
-
-def results() -> dict[str, dict]:
-    """What is known of each run, by its name."""
-    return read(ROOT / RESULTS)
+    return experiment().tested(run, experiment().learned(run, "best", credit=CREDIT), test)
 
 
 @torch.no_grad()
@@ -229,34 +153,12 @@ def log_p(bound, model: Model, drawings: list[Tensor], seed: int) -> Tensor:
     return found
 
 
-def rounded(value):
-    """Numbers with five decimals; of a list, which has one for each drawing or entry, with four."""
-    if isinstance(value, dict):
-        return {key: rounded(part) for key, part in value.items()}
-    return [round(part, 4) for part in value] if isinstance(value, list) else round(value, 5)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--list", action="store_true", help="print the runs that are missing, and make nothing")
-    parser.add_argument("-j", type=int, default=2, metavar="N", help="runs at a time (default: 2)")
-    options = parser.parse_args()
+    options = parser(__doc__).parse_args()
     if options.list:
-        missing = [run for run in (*tuning(), *further()) if run.name not in results()]
-        for run in missing:
-            print(f"{run.seconds:4.0f} s  {run.name}")
-        unknown = len(ROWS) * (len(DROPOUTS) + SEEDS - 1) - len({run.name for run in (*tuning(), *further())})
-        seconds = sum(run.seconds for run in missing)
-        print(f"{len(missing)} runs are missing, {seconds / 60:.0f} minutes of one core to train; and {unknown} "
-              "whose dropout is still to be chosen")  # fmt: skip
-        return
-    # Processes: torch has one source of chance for all threads.
-    with ProcessPoolExecutor(options.j, multiprocessing.get_context("spawn")) as pool:
-        several = pool.map if options.j > 1 else map
-        for runs in (tuning, further):
-            missing = [run for run in runs() if run.name not in results()]
-            for run, figures in zip(missing, several(make, missing), strict=True):
-                keep(run, figures)
+        experiment().list_missing(ROWS)
+    else:
+        experiment().make(ROWS, make, options.j)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,11 @@ Three sets of series (SETS): `vowels`, spoken, of 12 entries; `co2`, weekly read
 `walks`, made, whose next step has two peaks. On each the rows of ROWS, equally many parameters to 2%: a VRNN and an RNN
 without z, with a Gaussian for each entry, or a mixture of some for all. Every run of a set makes as many updates, those
 called `longer` five times as many, with a learning rate that falls from 0.01 to zero along a cosine and a KL weight
-that rises to 1 over the first fifth. Each row is tuned alike: with seed 0 it is trained at each dropout of DROPOUTS;
-the one that is best on validation is taken, and trained with two seeds more. What is evaluated is the best on
-validation of a run, by the ELBO, with its weights rounded to float16, as they are kept.
+that rises to 1 over the first fifth. What is evaluated is the best on validation of a run, by the ELBO. `tuned.py`
+tells how each row gets its dropout and its seeds, and where a run lives; results go into data/experiments/series.json,
+weights into data/checkpoints/series.
 
 Against them stand LINEAR, autoregressions by least squares on the same inputs, whose order is chosen on validation.
-
-A run lives in data/checkpoints/series/NAME. Stopped at any moment, by Ctrl-C or worse, it goes on where it was when the
-script is called again. It is done when data/experiments/series.json has its name, a line for each; then the folder
-goes. Of each row data/checkpoints/series/ROW.safetensors has the weights of seed 0 at the dropout that is best so far.
-A run at a dropout that is not is never evaluated on test. To make a run anew, delete its line.
 
 A line has the seconds, the number of parameters, the losses on validation, or of an autoregression its `order`; and
 under `test`, in nats per step, in the units of the file:
@@ -28,24 +23,20 @@ under `test`, in nats per step, in the units of the file:
     coverage   of the 80% band, crps: of FUTURES futures of each past, a list with a number for each step ahead
 """
 
-import argparse
 import functools
-import json
-import multiprocessing
-import shutil
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from results import read, record
+from results import record
 from torch import Tensor
+from tuned import Experiment, Run, parser, rounded
 
 from vrnn_tutorial import VRNN, CharRNN, Gaussian, GaussianMixture, Scaled, Sequences, VRNNCell, evaluate, train
 from vrnn_tutorial.baselines import LinearAR
 from vrnn_tutorial.bounds import fivo
 from vrnn_tutorial.calibration import covered, crps
-from vrnn_tutorial.checkpoint import Model, load_checkpoint, save_checkpoint
+from vrnn_tutorial.checkpoint import Model
 from vrnn_tutorial.corpora.piano_rolls import Parts
 from vrnn_tutorial.corpora.series import COEFFICIENTS, co2, vowels, walks
 from vrnn_tutorial.emissions import Emission
@@ -60,7 +51,6 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path("data/checkpoints/series")
 RESULTS = Path("data/experiments/series.json")
 DROPOUTS = (0.2, 0.4, 0.0)
-SEEDS = 3
 DRAWS, PARTICLES, FUTURES = 10, 64, 100
 LEVEL = 0.8
 SEASON = 52  # weeks
@@ -144,52 +134,8 @@ LINEAR = {
 }
 
 
-class Run(NamedTuple):
-    """One training run."""
-
-    row: str
-    dropout: float
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.row}-dropout-{self.dropout:g}-seed-{self.seed}"
-
-    @property
-    def seconds(self) -> float:
-        """Of one core, to train."""
-        return ROWS[self.row].updates * ROWS[self.row].seconds
-
-
-def tuning() -> list[Run]:
-    """The runs that choose a dropout; each row's first ones first."""
-    return [Run(row, dropout, 0) for dropout in DROPOUTS for row in ROWS]
-
-
-def further() -> list[Run]:
-    """The other seeds, of rows whose dropout is chosen."""
-    found = results()
-    done = [row for row in ROWS if all(run.name in found for run in tuning() if run.row == row)]
-    return [Run(row, best(row).dropout, seed) for seed in range(1, SEEDS) for row in done]
-
-
-def best(row: str) -> Run:
-    """The run of seed 0 that is best on validation, of those that are done. Raises ValueError if none is."""
-    found = results()
-    return min(
-        (run for run in tuning() if run.row == row and run.name in found), key=lambda run: lowest(found[run.name])
-    )
-
-
-def lowest(figures: dict) -> float:
-    """The least loss on validation that a run had."""
-    return min(entry["loss"] for entry in figures["validation"])
-
-
-def is_wanted(run: Run, figures: dict) -> bool:
-    """Whether a run's weights are to be evaluated: a further seed's, or the row's best so far."""
-    rivals = [other for other in tuning() if other.row == run.row and other.name in results()]
-    return run.seed > 0 or all(lowest(figures) < lowest(results()[other.name]) for other in rivals)
+def experiment() -> Experiment:
+    return Experiment(ROWS, DROPOUTS, ROOT / RESULTS, ROOT / FOLDER)
 
 
 def make(run: Run) -> dict:
@@ -212,32 +158,8 @@ def make(run: Run) -> dict:
         progress=False,
     ):
         pass
-    history = json.loads((folder / "history.json").read_text())
-    figures = {
-        **{name: history[name] for name in ("versions", "seconds", "processor_seconds")},
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "validation": [{key: entry[key] for key in ("update", "loss", "kl")} for entry in history["validation"]],
-    }
-    if is_wanted(run, figures):
-        rounded = folder / "rounded.safetensors"
-        save_checkpoint(rounded, load_checkpoint(folder / "best.safetensors"), half=True)
-        figures["test"] = figures_of(load_checkpoint(rounded), row.set)
-    return figures
-
-
-def keep(run: Run, figures: dict) -> None:
-    """Adds a run to RESULTS, in the order of their names; keeps its weights, if they are the row's best so far."""
-    folder = ROOT / FOLDER / run.name
-    if run.seed == 0 and is_wanted(run, figures):
-        shutil.copyfile(folder / "rounded.safetensors", folder.with_name(f"{run.row}.safetensors"))
-    record(ROOT / RESULTS, run.name, figures)
-    shutil.rmtree(folder, ignore_errors=True)
-    print(f"{run.name} is done", flush=True)
-
-
-def results() -> dict[str, dict]:
-    """What is known of each run, by its name."""
-    return read(ROOT / RESULTS)
+    figures = experiment().learned(run, "best")
+    return experiment().tested(run, figures, lambda model: {"test": figures_of(model, row.set)})
 
 
 @torch.no_grad()
@@ -280,37 +202,15 @@ def calibration_of(model: Model | LinearAR, name: str) -> dict:
     return {key: values.nanmean((1, 2)).tolist() for key, values in found.items()}
 
 
-def rounded(value):
-    """Numbers with five decimals; of a list with four."""
-    if isinstance(value, dict):
-        return {key: rounded(part) for key, part in value.items()}
-    return [round(part, 4) for part in value] if isinstance(value, list) else round(value, 5)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--list", action="store_true", help="print the runs that are missing, and make nothing")
-    parser.add_argument("-j", type=int, default=2, metavar="N", help="runs at a time (default: 2)")
-    options = parser.parse_args()
+    options = parser(__doc__).parse_args()
     if options.list:
-        missing = [run for run in (*tuning(), *further()) if run.name not in results()]
-        for run in missing:
-            print(f"{run.seconds:4.0f} s  {run.name}")
-        unknown = len(ROWS) * (len(DROPOUTS) + SEEDS - 1) - len({run.name for run in (*tuning(), *further())})
-        seconds = sum(run.seconds for run in missing)
-        print(f"{len(missing)} runs are missing, {seconds / 60:.0f} minutes of one core to train; and {unknown} "
-              "whose dropout is still to be chosen")  # fmt: skip
+        experiment().list_missing(ROWS)
         return
     for name, asked in LINEAR.items():
-        if name not in results():
+        if name not in experiment().read():
             record(ROOT / RESULTS, name, linear(*asked))
-    # Processes: torch has one source of chance for all threads.
-    with ProcessPoolExecutor(options.j, multiprocessing.get_context("spawn")) as pool:
-        several = pool.map if options.j > 1 else map
-        for runs in (tuning, further):
-            missing = [run for run in runs() if run.name not in results()]
-            for run, figures in zip(missing, several(make, missing), strict=True):
-                keep(run, figures)
+    experiment().make(ROWS, make, options.j)
 
 
 if __name__ == "__main__":
