@@ -115,19 +115,23 @@ def read_midi(content):
 
 
 def read_track(content):
-    data, messages, now = iter(content), [], 0
+    data, messages, now, status = iter(content), [], 0, 0
     for byte in data:
         digits = [byte]
         while digits[-1] & 0x80:
             digits.append(next(data))
         now += sum((digit & 0x7F) << 7 * i for i, digit in enumerate(reversed(digits)))
-        status = next(data)
-        assert status & 0x80  # ours never run on
+        first = next(data)
+        if first & 0x80:
+            status, given = first, []
+        else:  # the status of the message before runs on
+            given = [first]
         if status == 0xFF:
             kind, size = next(data), next(data)
             message = (status, kind, *itertools.islice(data, size))
         else:
-            message = (status, *itertools.islice(data, 1 if status >> 4 in (0xC, 0xD) else 2))
+            more = (1 if status >> 4 in (0xC, 0xD) else 2) - len(given)
+            message = (status, *given, *itertools.islice(data, more))
         messages.append((now, message))
     assert messages.pop() == (now, (0xFF, 0x2F)), "a track says where it ends"
     return messages

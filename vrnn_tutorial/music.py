@@ -107,20 +107,22 @@ def midi(notes: Sequence[Note], tempo: float = 80) -> bytes:
     not, and for a tempo outside of 4 to 1,000.
     """
     _check(notes, tempo)
-    tracks = [_event(0, b"\xff\x51\x03" + round(60e6 / tempo).to_bytes(3, "big"))]
+    file = mido.MidiFile(type=1, ticks_per_beat=TICKS)
+    file.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=round(60e6 / tempo))]))
     for voice in sorted({note.voice for note in notes}):
-        messages = []  # what ends comes before what begins at the same time, so that a repeated note is heard
+        events = []  # sorted, what goes off comes before what goes on then, so that a repeated note is heard
         for note in notes:
             if note.voice == voice:
-                messages.append((TICKS * note.start, 1, bytes([0x90 | voice, note.pitch, 80])))
-                messages.append((TICKS * (note.start + note.length), 0, bytes([0x80 | voice, note.pitch, 0])))
-        track, now = _event(0, bytes([0xC0 | voice, ORGAN])), 0
-        for time, _, message in sorted(messages):
-            track += _event(time - now, message)
+                events.append((TICKS * note.start, "note_on", note.pitch))
+                events.append((TICKS * (note.start + note.length), "note_off", note.pitch))
+        track, now = mido.MidiTrack([mido.Message("program_change", channel=voice, program=ORGAN)]), 0
+        for time, kind, pitch in sorted(events):
+            track.append(mido.Message(kind, channel=voice, note=pitch, velocity=80, time=time - now))
             now = time
-        tracks.append(track)
-    header = b"".join(number.to_bytes(2, "big") for number in (1, len(tracks), TICKS))
-    return _chunk(b"MThd", header) + b"".join(_chunk(b"MTrk", track + _event(0, b"\xff\x2f\x00")) for track in tracks)
+        file.tracks.append(track)
+    written = io.BytesIO()
+    file.save(file=written)
+    return written.getvalue()
 
 
 def sound(notes: Sequence[Note], tempo: float = 80, rate: int = 22050) -> np.ndarray:
@@ -155,15 +157,3 @@ def _check(notes: Sequence[Note], tempo: float) -> None:
             raise ValueError(f"MIDI's notes go from 0 to 127; there is none for {note.pitch}")
     if not 4 <= tempo <= 1000:
         raise ValueError(f"tempo={tempo}: from 4 to 1,000 quarter notes per minute")
-
-
-def _event(delay: int, message: bytes) -> bytes:
-    """A MIDI event: the ticks since the one before, seven bits to a byte and the highest first, and what happens."""
-    digits = [delay & 0x7F]
-    while delay := delay >> 7:
-        digits.append(delay & 0x7F | 0x80)
-    return bytes(reversed(digits)) + message
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return name + len(content).to_bytes(4, "big") + content
