@@ -247,6 +247,21 @@ def test_at_temperature_zero_a_mixture_gives_the_mean_of_its_likeliest_component
     assert_close(x, torch.stack([m[k] for m, k in zip(mean, logits.argmax(-1), strict=True)]), **exact)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    "drawn", [{"temperature": 0.0}, {"temperature": 0.5}, {}, {"uniforms": torch.full((2,), 0.5)}], ids=str
+)
+def test_nothing_is_drawn_from_logits_that_came_apart(value, drawn):
+    """Else what comes is the first code, a character like any other."""
+    logits = torch.randn(2, 5)
+    logits[1, 3] = value
+    with pytest.raises(ValueError, match="it computes numbers that are not finite"):
+        Categorical(logits).sample(**drawn)
+    # A code that is impossible is none that came apart.
+    logits[1, 3] = -math.inf
+    Categorical(logits).sample(**drawn)
+
+
 # Samples by uniforms: the inverse of the distribution function
 
 

@@ -1,6 +1,7 @@
 """Emissions of codes: a softmax for each of a step's characters, independent or chained (chapters 3 and 6)."""
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -38,15 +39,21 @@ class CategoricalDistribution(NamedTuple):
 
 
 def draw_code(logits: Tensor, temperature: float, generator=None, uniforms: Tensor | None = None) -> Tensor:
-    """Codes (...) from the softmax of logits / temperature, (..., V); uniforms: (...)."""
+    """Codes (...) from the softmax of logits / temperature, (..., V); uniforms: (...).
+
+    Raises ValueError if there is no such softmax, and for uniforms of another shape.
+    """
     if uniforms is not None:
         check_uniforms(uniforms, logits.shape[:-1])
+    largest = logits.amax(-1, keepdim=True)
+    if not math.isfinite(largest.detach().sum()):  # argmax would take the first code, or a NaN's
+        raise ValueError("nothing can be drawn from this model: it computes numbers that are not finite.")
     # Closer to zero than the logits' type can say, too, since dividing by that is dividing by zero.
     if temperature < torch.finfo(logits.dtype).tiny:
         return logits.argmax(-1)
     if temperature != 1:
         # Subtracting the maximum first keeps a tiny temperature from dividing into infinities.
-        logits = (logits - logits.amax(-1, keepdim=True)) / temperature
+        logits = (logits - largest) / temperature
     probabilities = logits.softmax(-1)
     if uniforms is None:
         # What torch.multinomial does for a single draw, without its checks: of exponential times, each running so much
