@@ -10,6 +10,7 @@ import pytest
 import safetensors
 import scipy.stats
 from chapters import NOTEBOOKS, PAGES, ROOT, sections
+from torch.distributed.run import get_args_parser
 
 import vrnn_tutorial
 from vrnn_tutorial import VRNN, load_checkpoint
@@ -185,7 +186,10 @@ def impossible(command):
     """What is wrong with a command line of the project's, or None."""
     words = shlex.split(command)
     if words[0].startswith("--"):
-        return None if f'add("{words[0]}"' in COMMAND_LINE else f"no option {words[0]}"
+        known = f'add("{words[0]}"' in COMMAND_LINE or words[0] in TORCHRUN
+        return None if known else f"no option {words[0]}"
+    if words[0] == "torchrun":
+        words = ["python", *words[words.index("-m") :]]
     if words[0] == "make":
         target = next(word for word in words[1:] if "=" not in word)
         return None if re.search(rf"(?m)^{re.escape(target)}:", MAKEFILE) else f"no target {target}"
@@ -207,7 +211,8 @@ def impossible(command):
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 COMMAND_LINE = (ROOT / "vrnn_tutorial" / "__main__.py").read_text(encoding="utf-8")
-COMMAND = re.compile(r"make \w|(\S*/)?python -m |python \S+\.py|--[a-z-]+")
+TORCHRUN = get_args_parser().format_help().split()
+COMMAND = re.compile(r"make \w|torchrun |(\S*/)?python -m |python \S+\.py|--[a-z-]+")
 
 
 def test_every_command_is_one():
@@ -223,6 +228,7 @@ def test_an_impossible_command_is_found(capsys):
     assert impossible("--resume") is None and impossible("--again") == "no option --again"
     assert impossible("python -m vrnn_tutorial draw") == "exit code 2"
     assert impossible('python -m pip install -e ".[notebooks,tests]"') == "the extras are notebooks,test"
+    assert impossible("torchrun --nproc-per-node 2 -m vrnn_tutorial train --updatess 3 --out x") == "exit code 2"
     assert impossible("python data/experiments/none.py") == "no file data/experiments/none.py"
 
 

@@ -29,7 +29,7 @@ from runs import (
 from torch import nn
 from torch.testing import assert_close
 
-from vrnn_tutorial import training, vrnn
+from vrnn_tutorial import learner, training, vrnn
 from vrnn_tutorial.batches import ContiguousStreams, RandomWindows, Sequences
 from vrnn_tutorial.bounds import fivo, iwae
 from vrnn_tutorial.cell import VRNNCell
@@ -171,7 +171,7 @@ def by_hand(
         optimizer.param_groups[0]["lr"] = rate(n)
         optimizer.step()
         if carries_state:
-            state = training._detach(out.state)
+            state = learner._detach(out.state)
         records.append((n + 1, out.reconstruction.mean().item(), kl.item(), norm.item()))
     return records
 
@@ -277,10 +277,10 @@ def test_in_bfloat16_the_losses_are_those_of_autocast_and_all_else_is_single(kin
     model, plain = text_model(kind, **options), text_model(kind, **options)
     x = next(iter(RandomWindows(CODES, 3, 6)))
     [record] = run(model, [x], 1, bfloat16=True, validation=CODES[:30], evaluate_every=1, seed=1, out=tmp_path)
-    with training._seeded(1, 0, x.device), torch.autocast("cpu", torch.bfloat16):
+    with learner._seeded(1, 0, x.device), torch.autocast("cpu", torch.bfloat16):
         out = plain(x)
     assert record.reconstruction == out.reconstruction.mean().item()
-    with training._seeded(1, 0, x.device):
+    with learner._seeded(1, 0, x.device):
         single = plain(x).reconstruction.mean().item()
     assert record.reconstruction != single and record.reconstruction == pytest.approx(single, rel=0.01)
     assert record.validation == evaluate(model, CODES[:30], draws=1, seed=1)

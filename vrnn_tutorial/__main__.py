@@ -24,6 +24,7 @@ from .files import BEST, write_atomically
 from .gaussian import checked_seed
 from .generation import generate
 from .interrupts import Terminated, terminable
+from .learner import is_first, processes
 from .models import SequenceModel
 from .schedules import Cosine, Ramp
 from .text import Corpus, corpus_from_file, corpus_from_text, decode, visible
@@ -219,6 +220,11 @@ def _text_model(options) -> tuple[SequenceModel, str]:
 
 
 def run_train(options) -> None:
+    with processes(options.device) as device:
+        _train(options, device)
+
+
+def _train(options, device: str) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     corpus = _corpus(options, options.vocabulary)
@@ -264,7 +270,7 @@ def run_train(options) -> None:
         bfloat16=options.bfloat16,
         evaluate_every=options.evaluate_every,
         keep=options.keep,
-        device=options.device,
+        device=device,
     ):
         if record.validation is not None:
             print(
@@ -272,9 +278,9 @@ def run_train(options) -> None:
                 f"{record.validation.reconstruction:.4f} + KL {record.validation.kl:.4f}",
                 flush=True,
             )
-    if record is None:
+    if record is None and is_first():
         print(f"{options.out} has its {options.updates} updates already; ask for more with --updates")
-    elif record.sample is not None:
+    elif record is not None and record.sample is not None:
         print(record.sample)
 
 

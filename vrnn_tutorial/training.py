@@ -1,34 +1,26 @@
 """The training loop: a generator of records that can be watched, stopped and taken up again (chapter 4)."""
 
-import contextlib
 import inspect
 import math
 import operator
-import threading
 import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import bounds
 from .checkpoint import Model, uncompiled
 from .evaluation import Evaluation, evaluate
 from .gaussian import checked_seed
 from .generation import generate
 from .interrupts import uninterrupted
-from .lengths import as_batch, mean_over_steps, real_steps
+from .learner import OBJECTIVES, Learner, is_first
+from .lengths import as_batch, real_steps
 from .models import check_latent, check_sequences
 from .run import Record, Run
 from .schedules import Schedule, non_negative, value_at
-
-#: Bounds to train with beside the ELBO.
-OBJECTIVES = {"iwae": bounds.iwae_bound, "fivo": bounds.fivo_bound}
-
-_CHANCE = threading.RLock()
 
 
 def train(
@@ -102,7 +94,7 @@ def train(
             pruned; later for a schedule that gives no finite number, zero or more, and for a corpus without a batch.
         FileExistsError: if `out` holds a run, and resume is not asked for; or if another training is at work in it.
         FloatingPointError: if a loss or gradient is not finite; files stay as last saved.
-        OSError: if a file cannot be written.
+        OSError: if a file cannot be written. ConnectionError, which is one, if another process has ended.
 
     Warns:
         `RuntimeWarning`: if the loss on validation is not finite.
@@ -147,7 +139,7 @@ def train(
         "objective": objective,
         "particles": particles,
     }
-    run = Run(uncompiled(model).to(device), settings, None if out is None else Path(out), resume)
+    run = Run(uncompiled(model).to(device), settings, Path(out) if out is not None and is_first() else None, resume)
     if validation is None:
         validation = getattr(corpus, "validation", None)
     return _Records(_loop(model, run, settings, updates, validation, kept, device, progress))
@@ -190,22 +182,23 @@ def _schedule(name: str, value: Schedule) -> Schedule:
 def _loop(model, run: Run, settings: dict, updates: int, validation, keep: set[int], device, progress: bool):
     optimizer, corpus, seed = run.optimizer, settings["corpus"], settings["seed"]
     carries_state = getattr(corpus, "carries_state", False)
-    batches = _batches(corpus, run)
+    batches, learner = _batches(corpus, run), Learner(model, settings)
 
     def due():
         return run.update % settings["evaluate_every"] == 0 or run.update == updates or run.update in keep
 
     try:
+        learner.begin(run)
         run.start()
         # At the start; or where a run was left between a step and its validation.
         if due() and not run.validated:
-            evaluation, text = _examine(run, validation, keep, seed)
+            evaluation, text = _examine(run, validation if is_first() else None, keep, seed)
             run.save()
             if run.update and evaluation is not None:
                 run.rests = True
                 yield Record._make((run.update, *run.losses, math.nan, evaluation, text))
                 run.go_on()
-        bar = tqdm(total=updates, initial=run.update, unit="update", disable=not progress)
+        bar = tqdm(total=updates, initial=run.update, unit="update", disable=not progress or not is_first())
         with bar:
             while run.update < updates:
                 started, processor = time.perf_counter(), time.process_time()
@@ -218,16 +211,10 @@ def _loop(model, run: Run, settings: dict, updates: int, validation, keep: set[i
                     value_at(name, settings[name], run.update) for name in ("learning_rate", "kl_weight", "free_bits")
                 )
                 model.train()
-                autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=settings["bfloat16"])
-                with _seeded(seed, run.update, x.device), autocast:
-                    result, loss = _forward(
-                        model, x, lengths, run.state if carries_state else None, settings, kl_weight, free_bits
-                    )
-                optimizer.zero_grad()
-                loss.backward()
+                before = run.state if carries_state else None
+                learned = learner.learn(x, lengths, before, run.update, kl_weight, free_bits)
                 norm = nn.utils.clip_grad_norm_(model.parameters(), settings["clip"]).item()
-                steps = getattr(result, "steps", None)  # a VAE's x have none
-                losses = tuple(mean_over_steps(part, steps).item() for part in (result.reconstruction, result.kl))
+                losses = learned.losses
                 if not all(map(math.isfinite, (*losses, norm))):
                     raise FloatingPointError(
                         f"update {run.update + 1}: not finite: losses {losses}, gradient {norm}, rate {rate}; "
@@ -239,41 +226,26 @@ def _loop(model, run: Run, settings: dict, updates: int, validation, keep: set[i
                         group["lr"] = rate
                     optimizer.step()
                     seconds = time.perf_counter() - started
-                    state = _detach(result.state) if carries_state else None
+                    state = learned.state if carries_state else None
                     run.step_done(state, (*losses, norm), seconds, time.process_time() - processor)
                 evaluation = text = None
                 if due():
-                    evaluation, text = _examine(run, validation, keep, seed)
+                    evaluation, text = _examine(run, validation if is_first() else None, keep, seed)
                     run.save()
-                scored = (result.reconstruction.numel() if steps is None else int(steps.sum())) // settings["particles"]
-                speed = scored * model.emission_type.characters / seconds
+                speed = learned.steps * model.emission_type.characters / seconds
                 bar.set_postfix_str(f"{losses[0]:.3f} + KL {losses[1]:.3f} nats, {speed:,.0f} characters/s", False)
                 bar.update()
                 run.rests = True
                 yield Record._make((run.update, *losses, norm, speed, evaluation, text))
                 run.go_on()
-    except (FloatingPointError, OSError):
-        raise
-    except BaseException:
-        # Left early: by break, Ctrl-C, or an error in the caller's loop.
+    except BaseException as error:
+        if isinstance(error, FloatingPointError | OSError) and not isinstance(error, ConnectionError):
+            raise
+        # Left early: by break, Ctrl-C, an error in the caller's loop, or with another process.
         run.save()
         raise
     finally:
         run.release()
-
-
-def _forward(model, x: Tensor, lengths: Tensor | None, state, settings: dict, kl_weight: float, free_bits: float):
-    """What the model makes of a batch, and the loss that is to fall."""
-    given = {} if lengths is None else {"lengths": lengths}
-    if share := settings["word_dropout"]:
-        given["rnn_input"] = x.masked_fill(torch.rand_like(x, dtype=torch.float) < share, 0)
-    if state is not None:
-        given["state"] = state
-    if settings["objective"] == "elbo":
-        result = model(x, **given)
-        return result, bounds.loss(result, kl_weight, free_bits)
-    result = OBJECTIVES[settings["objective"]](model, x, settings["particles"], **given)
-    return result, result.loss()
 
 
 def _examine(run: Run, validation, keep: set[int], seed: int) -> tuple[Evaluation | None, str | None]:
@@ -330,17 +302,3 @@ def _far_from_zero(model, x: Tensor, lengths: Tensor | None) -> str:
     if not seen.numel() or seen.abs().max() <= 10:  # more deviations than standardised data have
         return ""
     return f"x lies between {x.min():.4g} and {x.max():.4g}: standardise it, as emissions.Scaled does; "
-
-
-def _detach(state):
-    """The same state with its history cut off: gradients stop at the batch's border."""
-    return state.detach() if isinstance(state, Tensor) else tuple(map(_detach, state))
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, update: int, device: torch.device):
-    """Seeds noise and dropout by the update's number, so that a resumed run draws what it would have drawn."""
-    # Dropout draws from torch's own generator, which all threads share: only one of them trains meanwhile.
-    with _CHANCE, torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed((seed * 0x9E3779B1 + update) % 2**32)
-        yield
