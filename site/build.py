@@ -30,6 +30,11 @@ LIVE = {
         "slider-code-in-words",
         "These two columns move without a kernel on a page of their own: Two models write.",
     ),
+    "pen.html": (
+        "07_the_pen",
+        "invented-live-words",
+        "These forty move without a kernel, beside a sheet to draw on: Characters that do not exist.",
+    ),
 }
 #: A picture that leads to such a page, which Sphinx does not know.
 LEADING = re.compile(r"\[(!\[[^\[\]]*\]\([^)\s]+\))\]\((site/[^)\s]+)\)")
