@@ -25,6 +25,11 @@ BUILD = SITE / "_build"
 PAGES = ("README.md", "data/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 #: Pages that move by themselves: the chapter and the cell below which a link leads there, and what the link says.
 LIVE = {
+    "microscope.html": (
+        "03_vrnn_cell",
+        "microscope-live-words",
+        "These panels move without a kernel on a page of their own: Under the microscope.",
+    ),
     "generation.html": (
         "05_generation",
         "slider-code-in-words",
