@@ -40,6 +40,11 @@ LIVE = {
         "invented-live-words",
         "These forty move without a kernel, beside a sheet to draw on: Characters that do not exist.",
     ),
+    "voices.html": (
+        "08_bach",
+        "listen-words",
+        "The four models write, and sound, without a kernel on a page of their own: Four voices.",
+    ),
 }
 #: A picture that leads to such a page, which Sphinx does not know.
 LEADING = re.compile(r"\[(!\[[^\[\]]*\]\([^)\s]+\))\]\((site/[^)\s]+)\)")
@@ -160,7 +165,7 @@ def for_colab(notebook: nbformat.NotebookNode, address: str) -> nbformat.Noteboo
 
 
 def asked_for(page: Path) -> set[str]:
-    """The project's files that a page of site/ asks for outside its folder: models and pictures, by their paths."""
+    """The project's files that a page of site/ asks for outside its folder: models, pictures, a widget's script."""
     return {f[3:] for f in re.findall(r'(?:value|src|href)="(\.\./[^"#]+)"', page.read_text(encoding="utf-8"))}
 
 

@@ -1,6 +1,6 @@
 // What an x is, for models.js: how the nets read it, and how it is drawn from a net's raw numbers, as in emissions/.
 
-import { drawCode, joined, linear } from "./nets.js";
+import { drawCode, joined, linear, net } from "./nets.js";
 
 const ASCII = String.fromCharCode(...Array(128).keys());
 const LARGEST_CORRELATION = 0.99;
@@ -15,6 +15,9 @@ export function emissionOf(configuration, weights, emission = configuration.emis
     return new KINDS[nameOf(emission)](options, configuration, weights);
 }
 
+/** Of a code, its row in a table of embeddings. */
+const rows = (table, size) => code => table.subarray(code * size, (code + 1) * size);
+
 /** x: one of V codes, or an array of k, each from a softmax of its own; drawn by a uniform, or by k of them. */
 class Categorical {
     memorySize = 0;
@@ -23,8 +26,7 @@ class Categorical {
         this.characters = characters;
         this.codes = input_size;
         this.vocabulary = [...(vocabulary ?? ASCII)];
-        const table = values("phi_x.embedding.weight");
-        this.row = code => table.subarray(code * embedding_size, (code + 1) * embedding_size);
+        this.row = rows(values("phi_x.embedding.weight"), embedding_size);
     }
 
     embed(x) {
@@ -33,11 +35,32 @@ class Categorical {
 
     draw(raw, temperature, uniforms) {
         if (this.characters === 1) return drawCode(raw, temperature, uniforms);
-        return uniforms.map((u, i) => drawCode(raw.subarray(i * this.codes, (i + 1) * this.codes), temperature, u));
+        return uniforms.map((u, i) => drawCode(this.logits(raw, i), temperature, u));
+    }
+
+    logits(raw, i) {
+        return raw.subarray(i * this.codes, (i + 1) * this.codes);
     }
 
     remember(x, memory) {
         return memory;
+    }
+}
+
+/** x: an array of k codes, each told those before it; context: what the emission's net read. */
+class Chained extends Categorical {
+    constructor(options, configuration, weights) {
+        super(options, configuration, weights);
+        this.told = rows(weights.values("emission_type.embedding.weight"), configuration.embedding_size);
+        this.links = Array.from({ length: this.characters - 1 }, (_, i) => weights.layers(`emission_type.links.${i}`, 2));
+    }
+
+    draw(raw, temperature, uniforms, context) {
+        return uniforms.reduce((x, u, i) => {
+            const heard = i ? net(this.links[i - 1], joined(context, ...x.map(this.told))) : null;
+            const logits = this.logits(raw, i).map((logit, code) => logit + (heard ? heard[code] : 0));
+            return [...x, drawCode(logits, temperature, u)];
+        }, []);
     }
 }
 
@@ -106,4 +129,4 @@ class Scaled {
     }
 }
 
-const KINDS = { categorical: Categorical, pen: Pen, scaled: Scaled };
+const KINDS = { categorical: Categorical, chained: Chained, pen: Pen, scaled: Scaled };

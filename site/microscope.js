@@ -105,4 +105,4 @@ function showExpected(expected, code) {
 }
 
 follow(start);
-addEventListener("resize", () => read.text && show());
+new ResizeObserver(() => read.text && show()).observe($("gaussians"));
