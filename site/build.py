@@ -25,10 +25,25 @@ BUILD = SITE / "_build"
 PAGES = ("README.md", "data/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 #: Pages that move by themselves: the chapter and the cell below which a link leads there, and what the link says.
 LIVE = {
+    "microscope.html": (
+        "03_vrnn_cell",
+        "microscope-live-words",
+        "These panels move without a kernel on a page of their own: Under the microscope.",
+    ),
     "generation.html": (
         "05_generation",
         "slider-code-in-words",
         "These two columns move without a kernel on a page of their own: Two models write.",
+    ),
+    "pen.html": (
+        "07_the_pen",
+        "invented-live-words",
+        "These forty move without a kernel, beside a sheet to draw on: Characters that do not exist.",
+    ),
+    "voices.html": (
+        "08_bach",
+        "listen-words",
+        "The four models write, and sound, without a kernel on a page of their own: Four voices.",
     ),
 }
 #: A picture that leads to such a page, which Sphinx does not know.
@@ -150,7 +165,7 @@ def for_colab(notebook: nbformat.NotebookNode, address: str) -> nbformat.Noteboo
 
 
 def asked_for(page: Path) -> set[str]:
-    """The project's files that a page of site/ asks for outside its folder: models and pictures, by their paths."""
+    """The project's files that a page of site/ asks for outside its folder: models, pictures, a widget's script."""
     return {f[3:] for f in re.findall(r'(?:value|src|href)="(\.\./[^"#]+)"', page.read_text(encoding="utf-8"))}
 
 

@@ -1,34 +1,23 @@
 // The page generation.html: what two models write for the same prime, temperature, prior's deviation and seed.
 
 import { load } from "./models.js";
+import { $, follow, frame } from "./page.js";
 import { seeded } from "./random.js";
 import { changes, entropy, respell, shareKnown } from "./text.js";
 
 const LENGTH = 600; // characters of each text
 const TURN = 7; // milliseconds of a frame in which a column writes: of the sixteen, two columns leave the page its own
 
-const $ = name => document.getElementById(name);
-const models = new Map(); // by address: each is fetched once
-
 /** The words of the training text; not waited for before the first character is written. */
 const known = fetch("words.txt").then(async response => new Set(response.ok ? (await response.text()).split("\n") : []));
-
-function model(address) {
-    if (!models.has(address)) {
-        const loading = load(address);
-        loading.catch(() => models.delete(address)); // it is tried again
-        models.set(address, loading);
-    }
-    return models.get(address);
-}
 
 /** Codes, without end, that follow on the prime's, each with the entropy of the softmax that it was drawn from. */
 function* write(model, codes, { temperature, deviation, seed }) {
     const random = seeded(seed), noise = () => random.normals(model.latentSize);
     let state = model.read(codes, model.start(), codes.map(noise), deviation);
     for (;;) {
-        const { x, z, logits } = model.draw(state, temperature, deviation, noise(), random.uniform());
-        yield { x, nats: entropy(logits, temperature) };
+        const { x, z, raw } = model.draw(state, temperature, deviation, noise(), random.uniform());
+        yield { x, nats: entropy(raw, temperature) };
         state = model.advance(x, z, state);
     }
 }
@@ -44,7 +33,6 @@ function shown([run, changed]) {
 }
 
 const told = share => (Number.isNaN(share) ? "" : `known words ${(100 * share).toFixed(0)}% · `);
-const frame = () => new Promise(requestAnimationFrame);
 
 class Column {
     constructor(section) {
@@ -64,11 +52,11 @@ class Column {
         this.status.textContent = "Fetching the model …";
         this.prime.textContent = this.text.textContent = this.note.textContent = "";
         try {
-            const chosen = await model(this.choice.value);
+            const chosen = await load(this.choice.value);
             if (stopped()) return;
             this.latentSize = chosen.latentSize;
             $("deviation").disabled = !columns.some(column => column.latentSize);
-            const prime = respell($("prime").value.replaceAll("\\n", "\n"), chosen.vocabulary);
+            const prime = respell($("prime").value.replaceAll("\\n", "\n"), chosen.emission.vocabulary);
             const steps = write(chosen, chosen.encode(prime), settings());
             this.prime.textContent = prime;
             this.status.textContent = "";
@@ -93,13 +81,4 @@ class Column {
 
 const columns = [...document.querySelectorAll("section")].map(section => new Column(section));
 
-function start() {
-    for (const output of document.querySelectorAll("output")) output.value = $(output.htmlFor.value).value;
-    columns.forEach(column => column.start());
-}
-
-$("controls").addEventListener("input", start);
-$("controls").addEventListener("submit", event => event.preventDefault());
-$("picture").hidden = true;
-$("live").hidden = false;
-start();
+follow(() => columns.forEach(column => column.start()));

@@ -253,3 +253,19 @@ def test_from_chapter_5_one_comes_to_the_page_that_moves(served, page):
             assert len(box.inner_text()) > 600
     page.get_by_role("link", name="The chapter").click()
     expect(page).to_have_url(re.compile("05_generation"))
+
+
+@pytest.mark.parametrize(
+    ("chapter", "name", "shown", "told"),
+    [
+        ("03_vrnn_cell", "Under the microscope", "#step", "^Step 33 of 36: u came"),
+        ("07_the_pen", "Characters that do not exist", "#invented-note", "of 40 come to an end"),
+        ("08_bach", "Four voices", "#note", "^32 quarters"),
+    ],
+)
+def test_from_other_chapters_one_comes_to_theirs_and_back(served, page, chapter, name, shown, told):
+    opened(page, served[2], f"notebooks/{chapter}.html")
+    page.get_by_role("link", name=re.compile(rf": {name}\.$")).click()
+    expect(page.locator(shown)).to_have_text(re.compile(told))
+    page.get_by_role("link", name="The chapter").click()
+    expect(page).to_have_url(re.compile(chapter))

@@ -1,25 +1,28 @@
-"""The site's page in a headless Chromium: its script's models against PyTorch's, and what a reader moves and sees.
-
-It is served by a server of its own, out of a folder of links to the tree. After each test the console has stayed
-silent, nothing was asked of another host, and nothing was missing.
-"""
+"""The page of two texts in a headless Chromium: its models against PyTorch's, and what a reader moves and sees."""
 
 import functools
-import http.server
 import itertools
-import math
 import re
 import runpy
-import threading
 
-import browser
 import pytest
 import safetensors.torch
+import site_pages
 import torch
 from browser import crowding
 from chapters import ROOT
 from helpers import char_rnn, tight, vrnn
 from playwright.sync_api import expect
+from site_pages import (
+    NEAR,
+    check_picture_in_its_place,
+    check_weights,
+    check_whole,
+    doubles,
+    nearness,
+    normals_of,
+    uniform_of,
+)
 
 from vrnn_tutorial import VRNN, load_checkpoint
 from vrnn_tutorial.checkpoint import save_checkpoint
@@ -32,14 +35,11 @@ from vrnn_tutorial.widgets.live_text import changes
 CHECKPOINTS = ROOT / "data" / "checkpoints"
 SAME_COUNT = CHECKPOINTS / "charrnn-same-count" / "best.safetensors"
 LARGE, LARGE_RNN, SMALL = (CHECKPOINTS / "text" / f"{name}.safetensors" for name in ("vrnn", "charrnn", "small"))
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 KNOWN = set((ROOT / "site" / "words.txt").read_text(encoding="ascii").split("\n"))
 VOCABULARY = "\n abcdefé😀"
 PRIME = "bad\nfé😀"
 #: Temperature and the prior's.
 SETTINGS = list(itertools.product([0.0, 0.7, 1.0], [0.0, 1.0]))
-#: How near a uniform may come to where one code ends and the next begins.
-NEAR = 1e-5
 #: What the script makes of given codes, noise and uniforms, by its own steps: codes and z, and the state after them.
 WRITE = """async ([path, codes, temperature, deviation, noises, uniforms]) => {
     const model = await (await import("/site/models.js")).load(path);
@@ -52,7 +52,7 @@ WRITE = """async ([path, codes, temperature, deviation, noises, uniforms]) => {
     return {
         text: model.decode(steps.map(step => step.x)),
         z: steps.map(step => step.z),
-        state: state.map(layer => Object.values(layer).map(values => [...values])),
+        state: state.layers.map(layer => Object.values(layer).map(values => [...values])),
     };
 }"""
 #: When the first column has its first text, and when all of it, in milliseconds since the page was asked for.
@@ -68,42 +68,16 @@ WATCH = """addEventListener("DOMContentLoaded", () => {
 });"""
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def end_headers(self):
-        self.send_header("Cache-Control", "no-store")  # one test's small model is not the next one's
-        super().end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """A page of Chromium, its console's errors, the folder that is served, its address, and all that was asked for."""
-    browser.need_chromium()
-    folder, asked = tmp_path_factory.mktemp("served"), []
-    for name in ("site", "vrnn_tutorial", "data", "figures"):
-        (folder / name).symlink_to(ROOT / name)
-    (folder / "empty.html").write_text('<!doctype html><link rel="icon" href="data:,">')
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder))
-    threading.Thread(target=server.serve_forever).start()
-    address = f"http://127.0.0.1:{server.server_port}/"
-    with browser.chromium(tmp_path_factory.mktemp("chromium")) as (page, errors):
-        page.on("request", lambda request: asked.append(request.url))
-        page.add_init_script(WATCH)
-        yield page, errors, folder, address, asked
-    server.shutdown()
-    server.server_close()
+    with site_pages.served(tmp_path_factory.mktemp, WATCH) as served:
+        yield served
 
 
 @pytest.fixture(autouse=True)
 def all_is_found_and_nothing_foreign(served):
-    _, errors, _, address, asked = served
     yield
-    found = errors + [url for url in asked if not url.startswith((address, "data:"))]
-    errors.clear()
-    asked.clear()
-    assert found == []  # what is missing is told among the errors
+    served.check()
 
 
 @pytest.fixture
@@ -118,30 +92,6 @@ def page(served):
     """The page, opened."""
     served[0].goto(f"{served[3]}site/generation.html")
     return served[0]
-
-
-def uniform_of(mulberry):
-    """The page's generator, of 32 bits: mulberry32 of that state, a list of one number."""
-    mulberry[0] = (mulberry[0] + 0x6D2B79F5) % 2**32
-    t = mulberry[0]
-    t = (t ^ t >> 15) * (t | 1) % 2**32
-    t ^= (t + (t ^ t >> 7) * (t | 61)) % 2**32
-    return (t ^ t >> 14) / 2**32
-
-
-def normals_of(mulberry, size):
-    return [
-        math.sqrt(-2 * math.log(1 - uniform_of(mulberry))) * math.cos(2 * math.pi * uniform_of(mulberry))
-        for _ in range(size)
-    ]
-
-
-def nearness(logits, temperature, uniform):
-    """How far u is from the nearest bound between two codes; at temperature 0 by how much the first logit leads."""
-    if temperature == 0:
-        first, second = logits.double().topk(2).values.tolist()
-        return first - second
-    return ((logits.double() / temperature).softmax(-1).cumsum(-1)[:-1] - uniform).abs().min().item()
 
 
 def written(model, prime, temperature, deviation, length, normals, uniform):
@@ -189,10 +139,6 @@ def given_to_the_script(page, path, prime, temperature, deviation, model, length
     assert min(near, default=1) > NEAR
     codes = encode(prime, model.emission_type.vocabulary).tolist()
     return page.evaluate(WRITE, [path, codes, temperature, deviation, noises, uniforms]), text, z, state
-
-
-def doubles(numbers):
-    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def layers_of(state, model):
@@ -280,9 +226,7 @@ def test_so_is_a_file_that_is_no_checkpoint(script):
 
 OTHERS = {
     "rnn": {"rnn": "rnn"},
-    "emission": {"emission": "chained", "characters": 2},
-    "characters": {"characters": 2},
-    "vocabulary": {"input_size": 5},
+    "emission": {"emission": "gaussian"},
     "prior": {"prior": "standard"},
     "stochastic": {"stochastic": False},
 }
@@ -461,16 +405,10 @@ def test_a_text_is_respelt_and_counted_as_python_does(script):
 
 
 def test_readme_tells_what_the_page_weighs(served, page):
-    """Of what it opens with: all that it has asked for, in files."""
-    column(page, "Right")
-    asked = {url.removeprefix(served[3]) for url in served[4] if not url.startswith("data:")}
-    size = {name: (ROOT / name).stat().st_size for name in asked}
-    models = [size.pop(name) for name in list(size) if name.endswith(".safetensors")]
-    apart = [size.pop(next(name for name in size if name.endswith(kind))) for kind in (".png", "words.txt")]
-    told = re.search(r"(\d+) kB, a picture of (\d+) kB.*?(\d+) kB of words.*?([\d.]+) MB", README, re.DOTALL).groups()
-    kilobytes = [f"{weight / 1e3:.0f}" for weight in (sum(size.values()), *apart)]
-    assert [*told] == [*kilobytes, *{f"{model / 1e6:.1f}" for model in models}]
-    assert len(size) >= 5 and len(models) == 2
+    for name in "Left", "Right":
+        column(page, name)
+        expect(note(page, name)).not_to_have_text("")
+    check_weights(served, "generation")
 
 
 def test_what_a_model_does_not_know_has_no_code(script):
@@ -522,35 +460,12 @@ def test_a_model_that_is_not_there_is_told_and_tried_again(served, page):
 
 
 def test_a_browser_that_cannot_run_it_shows_a_picture_and_a_sentence(served):
-    page, errors, _, address, _ = served
-    page.route("**/models.js", lambda route: route.fulfill(content_type="text/javascript", body="such a new word"))
-    page.goto(f"{address}site/generation.html")
-    picture = page.get_by_role("img")
-    expect(picture).to_be_visible()
-    page.wait_for_function("() => document.querySelector('img').naturalWidth === 800")
-    expect(page.get_by_text("which your browser cannot run")).to_be_visible()
-    expect(page.get_by_role("combobox")).to_have_count(0)
-    page.unroute("**/models.js")
-    assert "SyntaxError" in errors.pop()
-    page.reload()
-    column(page, "Left")
-    expect(picture).to_be_hidden()
+    check_picture_in_its_place(served, "generation")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_keeps_to_the_width_of_a_phone_and_to_the_readers_colours(page, scheme):
-    wide = page.viewport_size
-    page.set_viewport_size({"width": 320, "height": 640})
-    page.emulate_media(color_scheme=scheme)
-    column(page, "Left")
-    width, *colors = page.evaluate(
-        """() => [document.documentElement.scrollWidth, ...["backgroundColor", "color"].map(
-            name => Math.max(...getComputedStyle(document.body)[name].match(/\\d+/g).map(Number)))]"""
-    )
-    page.set_viewport_size(wide)
-    page.emulate_media(color_scheme="no-override")
-    assert width == 320
-    assert colors == sorted(colors, reverse=scheme == "light") and abs(colors[0] - colors[1]) > 150
+    check_whole(page, scheme, lambda: column(page, "Left"))
 
 
 def test_the_first_text_comes_within_a_second_and_300_characters_in_each(page):

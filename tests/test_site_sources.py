@@ -3,6 +3,7 @@
 import os
 import re
 import runpy
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -97,17 +98,25 @@ def test_pictures_have_their_words_and_bars_of_progress_are_gone(paged):
     assert {c.id: c.metadata.mystnb["image"]["alt"] for c in after.cells if "mystnb" in c.metadata} == described
 
 
+def imported(page):
+    """The scripts from outside its folder that a page's script imports."""
+    script = (ROOT / "site" / page).with_suffix(".js").read_text(encoding="utf-8")
+    return set(re.findall(r'from "\.\./([^"]+)"', script))
+
+
 @pytest.mark.parametrize("page", BUILD["LIVE"])
-def test_a_page_that_moves_is_led_to_from_its_chapter_and_asks_for_what_is_there(paged, page):
+def test_a_page_that_moves_is_led_to_from_its_chapter_and_asks_for_what_is_there(page):
     chapter, cell, words = BUILD["LIVE"][page]
-    assert CHAPTERS[4].stem == chapter
-    sources = [each.source for each in paged[0].cells]
-    at = [each.id for each in paged[0].cells].index(cell)
-    assert sources[at + 1] == f'<p><a href="../site/{page}">{words}</a></p>'
+    (path,) = (path for path in CHAPTERS if path.stem == chapter)
+    cells = BUILD["paged"](nbformat.read(path, 4), path.relative_to(ROOT).as_posix(), set(), None).cells
+    at = [each.id for each in cells].index(cell)
+    assert cells[at + 1].source == f'<p><a href="../site/{page}">{words}</a></p>'
     asked = BUILD["asked_for"](ROOT / "site" / page)
-    assert "vrnn_tutorial/best.safetensors" in asked and any(path.endswith(".png") for path in asked)
+    assert {Path(path).suffix for path in asked} - {".js"} == {".safetensors", ".png"}
+    assert {path for path in asked if path.endswith(".js")} == imported(page)
     assert [path for path in asked if not (ROOT / path).is_file()] == []
     assert words.endswith(f"{re.search('<h1>(.+)</h1>', (ROOT / 'site' / page).read_text())[1]}.")
+    assert f"site/{page}" in (ROOT / "site" / "index.md").read_text()
 
 
 class Shell:
