@@ -1,11 +1,14 @@
-"""Linear and recurrent layers over T steps, each step forward and its gradient backward, written by hand.
+"""Linear and recurrent layers over T steps with their gradients written by hand.
 
-A layer writes into buffers that its caller made for all steps. Its weights' gradients are one matrix product each, once
-all steps are done.
+Forward, each step writes into buffers of all T. Backward, the gradients of a few steps' outputs are put side by side,
+and of them each weight's gradient is one matrix product: `collect`.
 """
 
 import torch
 from torch import Tensor
+
+#: Steps whose gradients are multiplied together: enough for a large product, few enough for a processor's caches.
+TOGETHER = 32
 
 # What autograd calls: a gradient times a function's slope, given the function's value, in one operation.
 elu_backward = torch.ops.aten.elu_backward.grad_input
@@ -13,8 +16,8 @@ sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
-def columns(values: Tensor, count: int) -> list:
-    """(T, B, count H) as `count` lists of T tensors (B, H)."""
+def columns(values: Tensor, count: int) -> list[tuple[Tensor, ...]]:
+    """(T, B, count H) as `count` tuples of T tensors (B, H)."""
     return [part.unbind() for part in values.chunk(count, -1)]
 
 
@@ -23,82 +26,83 @@ class Linear:
 
     Args:
         weight, bias: its own.
-        out: (T, B, .), where its outputs come; without a bias, what is to be added to them stands there before.
+        out: (T, B, n), where its outputs come; without a bias, what is added in its place stands there before.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, out: Tensor):
         self.weight, self.transposed, self.bias, self.out = weight, weight.t(), bias, out.unbind()
-        self.whole, self.added = out, self.out if bias is None else [bias] * len(out)
+        self.added = self.out if bias is None else [bias] * len(out)
 
     def forward(self, t: int, inputs: Tensor) -> Tensor:
         return torch.addmm(self.added[t], inputs, self.transposed, out=self.out[t])
 
-    def start_backward(self, d: Tensor) -> None:
-        """d: (T, B, .), where the gradient of its outputs will stand, at each step before `backward` is called."""
-        self.d, self.d_at = d, d.unbind()
+    def start_backward(self, inputs: Tensor, d: Tensor | None = None) -> None:
+        """inputs: (T, B, m). d: (TOGETHER, B, n), where its outputs' gradients will stand, if that is not its own."""
+        self.inputs, self.d = inputs, self.weight.new_empty(TOGETHER, *self.out[0].shape) if d is None else d
+        self.d_at = self.d.unbind() * -(-len(inputs) // TOGETHER)
+        self.d_weight, self.d_bias = torch.zeros_like(self.weight), self.weight.new_zeros(len(self.weight))
 
     def backward(self, t: int) -> Tensor:
-        """The gradient of its inputs."""
+        """The gradient of its inputs (B, m), once `d_at[t]` is that of its outputs."""
         return self.d_at[t] @ self.weight
 
     def backward_of_elu(self, t: int, d: Tensor) -> Tensor:
-        """The same, given the gradient (B, .) of the outputs after an ELU, which was made in their place."""
+        """The same, given the gradient (B, n) of what an ELU made of the outputs in their place."""
         elu_backward(d, 1.0, 1.0, 1.0, True, self.out[t], grad_input=self.d_at[t])
         return self.backward(t)
 
-    def gradients(self, inputs: Tensor) -> tuple:
-        """Of weight and bias, given the inputs (T, B, .) of all steps."""
-        return product(self.d, inputs), None if self.bias is None else self.d.sum((0, 1))
+    def collect(self, steps: slice) -> None:
+        inputs = self.inputs[steps]
+        d = self.d[: len(inputs)].flatten(0, 1)
+        self.d_weight.addmm_(d.t(), inputs.flatten(0, 1))
+        if self.bias is not None:
+            self.d_bias += d.sum(0)
 
-
-def product(d: Tensor, inputs: Tensor) -> Tensor:
-    """The sum over T steps and B columns of d (T, B, n) times inputs (T, B, m): (n, m)."""
-    return d.flatten(0, 1).t() @ inputs.flatten(0, 1)
+    def gradients(self) -> tuple:
+        return self.d_weight, None if self.bias is None else self.d_bias
 
 
 class Recurrent:
     """A recurrent layer, whose gates are computed from x, what is below it, and h.
 
     Args:
-        weights: (W_i, b_i, W_h, b_h), as PyTorch's cells have them; with a b_i of None, what is to be added to the gates
-            stands in their place before.
-        gates: (T, B, gates H), where the gates come.
-        kept: (T, B, keeps H), where comes what else is needed backwards.
-        h: (T + 1, B, H), where h comes; before the first step it stands there already.
+        weights: (W_i, b_i, W_h, b_h), as PyTorch's cells have them.
+        gates: (T, B, gates H), where the gates come; without a b_i, what is added in its place stands there before.
+        kept: (T, B, keeps H), where comes what else is needed backward.
+        h: (T + 1, B, H), where h comes; that before the first step stands there already.
     """
 
     gates: int
     keeps: int
-    #: How many gradients there are of the products' parts: the first `gates` of them are x's, the last `gates` are h's.
-    slopes: int
+    slopes: int  # gradients of parts of the two products, side by side: the first `gates` of x's, the last of h's
 
     def __init__(self, weights: tuple, gates: Tensor, kept: Tensor, h: Tensor):
-        W_i, b_i, self.weight, self.bias = weights
-        self.of_x, self.transposed = Linear(W_i, b_i, gates), self.weight.t()
+        W_i, b_i, W_h, b_h = weights
+        self.of_x, self.of_h = Linear(W_i, b_i, gates), Linear(W_h, b_h, gates.new_empty(1, *gates.shape[1:]))
         self.gate_at, self.kept, self.path, self.h = columns(gates, self.gates), kept.unbind(), h, h.unbind()
 
-    def of_h(self, t: int) -> Tensor:
-        return torch.addmm(self.bias, self.h[t], self.transposed)
+    def start_backward(self, x: Tensor) -> None:
+        """x: (T, B, m)."""
+        B, H = self.h[0].shape
+        self.d, width = x.new_empty(TOGETHER, B, self.slopes * H), self.gates * H
+        self.d_at = list(zip(*columns(self.d, self.slopes), strict=True)) * -(-len(x) // TOGETHER)
+        # There x's parts stand turned by as many places as there are more slopes than gates.
+        self.turn = (self.slopes - self.gates) * H
+        self.of_x.weight = self.of_x.weight.roll(self.turn, 0)
+        self.of_x.start_backward(x, self.d[..., :width])
+        self.of_h.start_backward(self.path[:-1], self.d[..., -width:])
 
-    def start_backward(self) -> None:
-        T, B, H = len(self.kept), *self.h[0].shape
-        self.d = self.weight.new_empty(T, B, self.slopes * H)
-        self.d_of_h = self.d[..., -self.gates * H :]
-        self.d_at, self.d_of_h_at = list(zip(*columns(self.d, self.slopes), strict=True)), self.d_of_h.unbind()
-        # In `d` x's parts come first by as many places as there are more slopes than gates.
-        self.shift = (self.slopes - self.gates) * H
-        self.of_x.weight = self.of_x.weight.roll(self.shift, 0)
-        self.of_x.start_backward(self.d[..., : self.gates * H])
+    def collect(self, steps: slice) -> None:
+        self.of_x.collect(steps)
+        self.of_h.collect(steps)
 
-    def in_order(self, d: Tensor, axis: int) -> Tensor:
-        """Of `d`, or of what was computed from it, what belongs to x, in the order of the gates."""
-        return d.narrow(axis, 0, self.gates * self.h[0].shape[-1]).roll(-self.shift, axis)
+    def d_of_x(self) -> Tensor:
+        """(TOGETHER, B, gates H): the gradient of x's product, in the order of the gates."""
+        return self.of_x.d.roll(-self.turn, -1)
 
-    def gradients(self, inputs: Tensor) -> tuple:
-        """Of the weights, given x (T, B, .) of all steps."""
-        d_W_i, d_b_i = self.of_x.gradients(inputs)
-        d_b_i = None if d_b_i is None else self.in_order(d_b_i, 0)
-        return self.in_order(d_W_i, 0), d_b_i, product(self.d_of_h, self.path[:-1]), self.d_of_h.sum((0, 1))
+    def gradients(self) -> tuple:
+        of_x = (None if d is None else d.roll(-self.turn, 0) for d in self.of_x.gradients())
+        return *of_x, *self.of_h.gradients()
 
 
 class GRU(Recurrent):
@@ -108,15 +112,15 @@ class GRU(Recurrent):
 
     def __init__(self, weights: tuple, gates: Tensor, kept: Tensor, h: Tensor):
         super().__init__(weights, gates, kept, h)
-        self.r_u = gates[..., : 2 * h.shape[-1]].unbind()
+        H = h.shape[-1]
+        self.r_u, (self.r_u_of_h, self.n_of_h) = gates[..., : 2 * H].unbind(), self.of_h.out[0].split([2 * H, H], -1)
 
     def forward(self, t: int, x: Tensor) -> None:
         self.of_x.forward(t, x)
         (r, u, n), h, n_of_h = (gate[t] for gate in self.gate_at), self.h[t], self.kept[t]
-        of_h = self.of_h(t)
-        n_of_h.copy_(of_h[:, 2 * h.shape[-1] :])
-        self.r_u[t].add_(of_h[:, : 2 * h.shape[-1]]).sigmoid_()
-        torch.lerp(n.addcmul_(r, n_of_h).tanh_(), h, u, out=self.h[t + 1])
+        self.of_h.forward(0, h)
+        self.r_u[t].add_(self.r_u_of_h).sigmoid_()
+        torch.lerp(n.addcmul_(r, n_of_h.copy_(self.n_of_h)).tanh_(), h, u, out=self.h[t + 1])
 
     def backward(self, t: int, d_h: Tensor) -> list[Tensor]:
         (r, u, n), (d_n, d_r, d_u, d_n_of_h) = (gate[t] for gate in self.gate_at), self.d_at[t]
@@ -125,21 +129,20 @@ class GRU(Recurrent):
         torch.mul(d_n, r, out=d_n_of_h)
         sigmoid_backward(d_n * self.kept[t], r, grad_input=d_r)
         sigmoid_backward(d_h * (self.h[t] - n), u, grad_input=d_u)
-        return [d_h_before.addmm_(self.d_of_h_at[t], self.weight)]
+        return [d_h_before.addmm_(self.of_h.d_at[t], self.of_h.weight)]
 
 
 class LSTM(Recurrent):
-    """Gates i, f, g and o, in the slopes as well; kept is tanh(c) after each step. c: (T + 1, B, H), as h."""
+    """Gates i, f, g and o, whose slopes these are; kept is tanh(c) after each step. c: (T + 1, B, H), as h."""
 
     gates, keeps, slopes = 4, 1, 4
 
     def __init__(self, weights: tuple, gates: Tensor, kept: Tensor, h: Tensor, c: Tensor):
         super().__init__(weights, gates, kept, h)
-        self.all, self.i_f, self.c = gates.unbind(), gates[..., : 2 * h.shape[-1]].unbind(), c.unbind()
+        self.i_f, self.c = gates[..., : 2 * h.shape[-1]].unbind(), c.unbind()
 
     def forward(self, t: int, x: Tensor) -> None:
-        self.of_x.forward(t, x)
-        self.all[t].add_(self.of_h(t))
+        self.of_x.forward(t, x).add_(self.of_h.forward(0, self.h[t]))
         self.i_f[t].sigmoid_()
         i, f, g, o = (gate[t] for gate in self.gate_at)
         c = torch.addcmul(f * self.c[t], i, g.tanh_(), out=self.c[t + 1])
@@ -152,20 +155,20 @@ class LSTM(Recurrent):
         sigmoid_backward(d_c * g, i, grad_input=d_i)
         sigmoid_backward(d_c * self.c[t], f, grad_input=d_f)
         tanh_backward(d_c * i, g, grad_input=d_g)
-        return [self.d_of_h_at[t] @ self.weight, d_c * f]
+        return [self.of_h.backward(t), d_c * f]
 
 
 class RNN(Recurrent):
-    """The one gate is h before its tanh; nothing else is kept."""
+    """The one gate is h before its tanh, and its slope the only one; nothing else is kept."""
 
     gates, keeps, slopes = 1, 0, 1
 
     def forward(self, t: int, x: Tensor) -> None:
-        torch.add(self.of_x.forward(t, x), self.of_h(t), out=self.h[t + 1]).tanh_()
+        torch.add(self.of_x.forward(t, x), self.of_h.forward(0, self.h[t]), out=self.h[t + 1]).tanh_()
 
     def backward(self, t: int, d_h: Tensor) -> list[Tensor]:
         tanh_backward(d_h, self.h[t + 1], grad_input=self.d_at[t][0])
-        return [self.d_of_h_at[t] @ self.weight]
+        return [self.of_h.backward(t)]
 
 
 RECURRENT = {"gru": GRU, "lstm": LSTM, "rnn": RNN}

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import RECURRENT, Linear, columns
+from .blocks import RECURRENT, TOGETHER, Linear, columns
 from .cell import VRNNCell
 from .gaussian import LARGEST_LOG_STD, LEAST_POSTERIOR_LOG_STD, posterior_from_raw
 from .inputs import values_are_there
@@ -84,7 +84,7 @@ def gated_path(
         _weights(cell.phi_z[0]),
         tuple(map(tuple, of_layers)),
     )
-    before, raw, z, z_features, *after = _Path.apply(cell.rnn_type, _nest(given), *_leaves(given))
+    before, raw, z, z_features, *after = _ByHand.apply(cell.rnn_type, _nest(given), *_leaves(given))
     hidden = after[-len(states[0])]
     if steps is None:
         last = [part[-1].clone() for part in after]
@@ -114,133 +114,132 @@ def _nest(nest: tuple) -> tuple:
     return _arranged(nest, repeat(None))
 
 
-def _buffers(rnn_type: str, p: _Given) -> _Kept:
-    kind, (T, B, _), H, new = RECURRENT[rnn_type], p.noise.shape, p.states[0][0].shape[-1], p.noise.new_empty
-    # What x adds stands in its place before the loop begins: a copy, to which the other shares are added.
-    of_posterior, of_rnn = (
-        share.clone() if codes is None else F.embedding(codes, share)
-        for codes, share in ((p.x, p.x_posterior), (p.heard, p.x_rnn))
-    )
-    paths = [[torch.cat([start[None], new(T, B, H)]) for start in state] for state in p.states]
-    return _Kept(
-        *(new(p.noise.shape), new(p.noise.shape)),
-        (of_posterior, *(new(T, B, len(W)) for W, _ in p.posterior[1:])),
-        tuple(new(T, B, len(W)) for W, _ in p.phi),
-        tuple(
-            (new(T, B, kind.gates * H) if i else of_rnn, new(T, B, kind.keeps * H), *path)
-            for i, path in enumerate(paths)
-        ),
-    )
+class _Share:
+    """What x adds to a product: (T, B, n), or with codes (T, B) the rows of (V, n) that they name."""
+
+    def __init__(self, share: Tensor, codes: Tensor | None):
+        self.share, self.codes = share, codes
+
+    def of_steps(self) -> Tensor:
+        """A copy (T, B, n), to which the rest may be added."""
+        return self.share.clone() if self.codes is None else F.embedding(self.codes, self.share)
+
+    def start_backward(self) -> None:
+        self.d = torch.zeros_like(self.share)
+
+    def collect(self, steps: slice, d: Tensor) -> None:
+        """d: the gradient (TOGETHER, B, n) at these steps, or more of them."""
+        if self.codes is None:
+            self.d[steps] = d[: steps.stop - steps.start]
+        else:
+            codes = self.codes[steps]
+            self.d += embedding_backward(d[: len(codes)], codes, len(self.d), -1, False)
 
 
-def _blocks(rnn_type: str, p: _Given, kept: _Kept) -> tuple[list[Linear], list[Linear], list]:
-    """The posterior's linear layers, phi_z's, and the recurrent ones."""
-    kind = RECURRENT[rnn_type]
-    return (
-        [Linear(*weights, out) for weights, out in zip(p.posterior, kept.posterior, strict=True)],
-        [Linear(*weights, out) for weights, out in zip(p.phi, kept.phi, strict=True)],
-        [kind(weights, *buffers) for weights, buffers in zip(p.layers, kept.layers, strict=True)],
-    )
+class _Path:
+    """T steps of posterior, z, phi_z and the recurrent layers, forward and backward."""
 
+    def __init__(self, rnn_type: str, p: _Given, kept: _Kept | None = None):
+        """kept: what another one kept going forward, to go backward; None to go forward."""
+        kind, (T, B, _), new = RECURRENT[rnn_type], p.noise.shape, p.noise.new_empty
+        self.p, self.of_posterior, self.of_rnn = p, _Share(p.x_posterior, p.x), _Share(p.x_rnn, p.heard)
+        if kept is None:
+            H = p.states[0][0].shape[-1]
+            posterior, phi, gates = ([new(T, B, len(W)) for W, *_ in nets] for nets in (p.posterior, p.phi, p.layers))
+            posterior[0], gates[0] = self.of_posterior.of_steps(), self.of_rnn.of_steps()
+            paths = ([torch.cat([start[None], new(T, B, H)]) for start in state] for state in p.states)
+            layers = ((gate, new(T, B, kind.keeps * H), *path) for gate, path in zip(gates, paths, strict=True))
+            kept = _Kept(new(p.noise.shape), new(p.noise.shape), tuple(posterior), tuple(phi), tuple(layers))
+        self.kept, self.std, self.z, self.noise = kept, kept.std.unbind(), kept.z.unbind(), p.noise.unbind()
+        self.mean, self.log_std = columns(kept.posterior[-1], 2)
+        self.posterior = [Linear(*weights, out) for weights, out in zip(p.posterior, kept.posterior, strict=True)]
+        self.phi = [Linear(*weights, out) for weights, out in zip(p.phi, kept.phi, strict=True)]
+        self.layers = [kind(weights, *buffers) for weights, buffers in zip(p.layers, kept.layers, strict=True)]
 
-class _Path(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, rnn_type, nest, *given):
-        p = _Given(*_arranged(nest, iter(given)))
-        kept = _buffers(rnn_type, p)
-        posterior, phi, layers = _blocks(rnn_type, p, kept)
-        (mean, log_std), std, z, noise = (
-            columns(kept.posterior[-1], 2),
-            kept.std.unbind(),
-            kept.z.unbind(),
-            p.noise.unbind(),
-        )
-        for t in range(len(noise)):
-            features = _masked(layers[-1].h[t], p.seen, t)
-            for linear in posterior[:-1]:
-                features = F.elu_(linear.forward(t, features))
-            posterior[-1].forward(t, features)
-            torch.clamp(log_std[t], *BOUNDS, out=std[t]).exp_()
-            features = torch.addcmul(mean[t], std[t], noise[t], out=z[t])
-            for linear in phi:
-                features = F.elu_(linear.forward(t, features))
-            for i, layer in enumerate(layers):
-                layer.forward(t, _masked(layers[i - 1].h[t + 1], p.below, (t, i - 1)) if i else features)
-        ctx.save_for_backward(*given, *_leaves(kept))
-        ctx.rnn_type, ctx.nests = rnn_type, (nest, _nest(kept))
-        ctx.set_materialize_grads(False)
+    def forward(self, t: int) -> None:
+        features = _masked(self.layers[-1].h[t], self.p.seen, t)
+        for linear in self.posterior[:-1]:
+            features = F.elu_(linear.forward(t, features))
+        self.posterior[-1].forward(t, features)
+        torch.clamp(self.log_std[t], *BOUNDS, out=self.std[t]).exp_()
+        features = torch.addcmul(self.mean[t], self.std[t], self.noise[t], out=self.z[t])
+        for linear in self.phi:
+            features = F.elu_(linear.forward(t, features))
+        for i, layer in enumerate(self.layers):
+            layer.forward(t, features)
+            if i + 1 < len(self.layers):
+                features = _masked(layer.h[t + 1], self.p.below, (t, i))
+
+    def outputs(self) -> tuple:
+        """h before each step, raw, z, phi_z(z), and the layers' states after each step."""
+        after = [path[1:] for _, _, *paths in self.kept.layers for path in paths]
         # Copies of what a caller sees, since that must not share memory with what is kept.
-        after = [path[1:] for _, _, *paths in kept.layers for path in paths]
-        top = len(after) - len(p.states[-1])
-        return (
-            layers[-1].path[:-1],
-            kept.posterior[-1],
-            kept.z.clone(),
-            kept.phi[-1],
-            *after[:top],
-            after[top].clone(),
-            *after[top + 1 :],
-        )
+        top = len(after) - len(self.p.states[-1])
+        after[top] = after[top].clone()
+        return self.layers[-1].path[:-1], self.kept.posterior[-1], self.kept.z.clone(), self.kept.phi[-1], *after
 
-    # Torch's own signature is (ctx, *grad_outputs), which cannot say what these are.
-    @staticmethod
-    def backward(ctx, d_before, d_raw, d_z, d_z_features, *d_after):  # pyright: ignore[reportIncompatibleMethodOverride]
-        leaves, needed = iter(ctx.saved_tensors), ctx.needs_input_grad[2:]
-        p, kept = _Given(*_arranged(ctx.nests[0], leaves)), _Kept(*_arranged(ctx.nests[1], leaves))
-        if torch.is_grad_enabled():
-            outside = d_before, d_raw, d_z, d_z_features, *d_after
-            return None, None, *_differentiable(ctx.rnn_type, p, needed, outside)
-        posterior, phi, layers = _blocks(ctx.rnn_type, p, kept)
-        raw, std, noise = kept.posterior[-1], kept.std.unbind(), p.noise.unbind()
-        d_raw = torch.zeros_like(raw) if d_raw is None else d_raw.clone()
-        d_noise = torch.empty_like(p.noise) if needed[2] else None
-        for linear in (*posterior[:-1], *phi):
-            linear.start_backward(torch.empty_like(linear.whole))
-        posterior[-1].start_backward(d_raw)
-        for layer in layers:
-            layer.start_backward()
-        (d_mean, d_log_std), (_, log_std) = columns(d_raw, 2), columns(raw, 2)
-        d_states = [[torch.zeros_like(part) for part in state] for state in p.states]
-        d_after = _arranged(_nest(p.states), iter(d_after))
-        for t in reversed(range(len(noise))):
-            for i in reversed(range(len(layers))):
-                for d, outside in zip(d_states[i], d_after[i], strict=True):
-                    if outside is not None:
-                        d += outside[t]
-                d_states[i] = layers[i].backward(t, *d_states[i])
-                d_features = layers[i].of_x.backward(t)
-                if i:
-                    d_states[i - 1][0] += _masked(d_features, p.below, (t, i - 1))
-            if d_z_features is not None:
-                d_features += d_z_features[t]
-            for linear in reversed(phi):
-                d_features = linear.backward_of_elu(t, d_features)
-            if d_z is not None:
-                d_features += d_z[t]
-            d_mean[t].add_(d_features)
-            d_features *= std[t]
-            if d_noise is not None:
-                d_noise[t] = d_features
-            d_log_std[t].add_(hardtanh_backward(d_features.mul_(noise[t]), log_std[t], *BOUNDS))
-            d_features = posterior[-1].backward(t)
-            for linear in reversed(posterior[:-1]):
-                d_features = linear.backward_of_elu(t, d_features)
-            d_states[-1][0] += _masked(d_features, p.seen, t)
-            if d_before is not None:
-                d_states[-1][0] += d_before[t]
-        seen = _masked(layers[-1].path[:-1], p.seen, slice(None))
-        below = [_masked(layer.path[1:], p.below, (slice(None), i)) for i, layer in enumerate(layers[:-1])]
-        of_posterior, of_rnn = posterior[0].d, layers[0].d
-        gradients = _Given(
-            *(None, None, d_noise, None, None),
-            of_posterior if p.x is None else _of_codes(of_posterior, p.x, p.x_posterior),
-            layers[0].in_order(of_rnn if p.heard is None else _of_codes(of_rnn, p.heard, p.x_rnn), -1),
-            tuple(map(tuple, d_states)),
-            tuple(map(Linear.gradients, posterior, (seen, *kept.posterior))),
-            tuple(map(Linear.gradients, phi, (kept.z, *kept.phi))),
-            tuple(layer.gradients(x) for layer, x in zip(layers, (kept.phi[-1], *below), strict=True)),
+    def start_backward(self, with_noise: bool, d_before, d_raw, d_z, d_z_features, *d_after) -> None:
+        """The gradients of the outputs, None where there is none."""
+        p, kept, layers = self.p, self.kept, self.layers
+        self.d_before, self.d_z, self.d_z_features = d_before, d_z, d_z_features
+        self.d_after = _arranged(_nest(p.states), iter(d_after))
+        self.d_raw = columns(kept.std.new_zeros(()).expand_as(kept.posterior[-1]) if d_raw is None else d_raw, 2)
+        self.d_states = [[torch.zeros_like(part) for part in state] for state in p.states]
+        self.d_noise = torch.empty_like(kept.z) if with_noise else None
+        everywhere = slice(None)
+        for linear, inputs in zip(
+            (*self.posterior, *self.phi),
+            (_masked(layers[-1].path[:-1], p.seen, everywhere), *kept.posterior[:-1], kept.z, *kept.phi[:-1]),
+            strict=True,
+        ):
+            linear.start_backward(inputs)
+        below = [_masked(layer.path[1:], p.below, (everywhere, i)) for i, layer in enumerate(layers[:-1])]
+        for layer, x in zip(layers, (kept.phi[-1], *below), strict=True):
+            layer.start_backward(x)
+        self.of_posterior.start_backward()
+        self.of_rnn.start_backward()
+        d_mean, d_log_std = columns(self.posterior[-1].d, 2)
+        rounds = -(-len(self.noise) // TOGETHER)
+        self.d_mean, self.d_log_std = d_mean * rounds, d_log_std * rounds
+
+    def backward(self, t: int) -> None:
+        for i in reversed(range(len(self.layers))):
+            layer, d_state = self.layers[i], self.d_states[i]
+            for d, outside in zip(d_state, self.d_after[i], strict=True):
+                _add(d, outside, t)
+            self.d_states[i] = layer.backward(t, *d_state)
+            d_features = layer.of_x.backward(t)
+            if i:
+                self.d_states[i - 1][0] += _masked(d_features, self.p.below, (t, i - 1))
+        _add(d_features, self.d_z_features, t)
+        for linear in reversed(self.phi):
+            d_features = linear.backward_of_elu(t, d_features)
+        _add(d_features, self.d_z, t)
+        torch.add(self.d_raw[0][t], d_features, out=self.d_mean[t])
+        d_features *= self.std[t]
+        if self.d_noise is not None:
+            self.d_noise[t] = d_features
+        d_log_std = hardtanh_backward(d_features.mul_(self.noise[t]), self.log_std[t], *BOUNDS)
+        torch.add(self.d_raw[1][t], d_log_std, out=self.d_log_std[t])
+        d_features = self.posterior[-1].backward(t)
+        for linear in reversed(self.posterior[:-1]):
+            d_features = linear.backward_of_elu(t, d_features)
+        self.d_states[-1][0] += _masked(d_features, self.p.seen, t)
+        _add(self.d_states[-1][0], self.d_before, t)
+
+    def collect(self, steps: slice) -> None:
+        for block in (*self.posterior, *self.phi, *self.layers):
+            block.collect(steps)
+        self.of_posterior.collect(steps, self.posterior[0].d)
+        self.of_rnn.collect(steps, self.layers[0].d_of_x())
+
+    def gradients(self) -> _Given:
+        return _Given(
+            *(None, None, self.d_noise, None, None),
+            *(self.of_posterior.d, self.of_rnn.d),
+            tuple(map(tuple, self.d_states)),
+            *(tuple(block.gradients() for block in blocks) for blocks in (self.posterior, self.phi, self.layers)),
         )
-        return None, None, *_leaves(gradients)
 
 
 def _masked(values: Tensor, mask: Tensor | None, part) -> Tensor:
@@ -248,9 +247,35 @@ def _masked(values: Tensor, mask: Tensor | None, part) -> Tensor:
     return values if mask is None else values * mask[part]
 
 
-def _of_codes(d: Tensor, codes: Tensor, table: Tensor) -> Tensor:
-    """The gradient of the table (V, .) in which steps (T, B, .) looked up their rows."""
-    return embedding_backward(d, codes, len(table), -1, False)
+def _add(d: Tensor, outside: Tensor | None, t: int) -> None:
+    if outside is not None:
+        d += outside[t]
+
+
+class _ByHand(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rnn_type, nest, *given):
+        path = _Path(rnn_type, _Given(*_arranged(nest, iter(given))))
+        for t in range(len(path.noise)):
+            path.forward(t)
+        ctx.save_for_backward(*given, *_leaves(path.kept))
+        ctx.rnn_type, ctx.nests = rnn_type, (nest, _nest(path.kept))
+        ctx.set_materialize_grads(False)
+        return path.outputs()
+
+    @staticmethod
+    def backward(ctx, *d_outputs):
+        leaves, needed = iter(ctx.saved_tensors), ctx.needs_input_grad[2:]
+        p, kept = _Given(*_arranged(ctx.nests[0], leaves)), _Kept(*_arranged(ctx.nests[1], leaves))
+        if torch.is_grad_enabled():
+            return None, None, *_differentiable(ctx.rnn_type, p, needed, d_outputs)
+        path, T = _Path(ctx.rnn_type, p, kept), len(p.noise)
+        path.start_backward(needed[2], *d_outputs)
+        for t in reversed(range(T)):
+            path.backward(t)
+            if t % TOGETHER == 0:
+                path.collect(slice(t, min(t + TOGETHER, T)))
+        return None, None, *_leaves(path.gradients())
 
 
 def _steps(kind: str, p: _Given) -> tuple:
