@@ -7,7 +7,7 @@ gradient is one matrix product of all steps after it.
 
 from collections.abc import Iterator
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -42,14 +42,16 @@ class _Given(NamedTuple):
 
     x: Tensor | None  # (T, B), codes: the rows of x_posterior that the steps take; None: a row is a step's
     heard: Tensor | None  # likewise of x_rnn
-    noise: Tensor | None  # (T, B, Z)
+    noise: Any  # (T, B, Z); its gradient is None where nobody asks for it
     seen: Tensor | None  # (T, B, H), as in Dropped
     below: Tensor | None  # (T, L - 1, B, H), as in Dropped
     x_posterior: Tensor  # (T, B, .) or (V, .)
     x_rnn: Tensor  # (T, B, gates H) or (V, gates H)
     states: tuple  # of each recurrent layer (h,) or (h, c), (B, H) each, before the first step
-    posterior: tuple  # of each linear layer (W, b); the first reads h, and has its b in x_posterior: None
-    phi: tuple  # of each linear layer (W, b)
+    posterior: tuple[
+        tuple[Tensor, Any], ...
+    ]  # of each linear layer (W, b); the first reads h, and has its b in x_posterior: None
+    phi: tuple[tuple[Tensor, Any], ...]  # of each linear layer (W, b)
     layers: tuple  # of each recurrent layer (W_i, b_i, W_h, b_h); the first has its b_i in x_rnn: None
 
 
@@ -71,6 +73,7 @@ def gated_path(
     Args:
         cell, shares, noise, layers, dropped, steps: as there, and so is what it returns.
     """
+    assert cell.posterior_net is not None
     first, states = cell.first_weights(), tuple(layer if isinstance(layer, tuple) else (layer,) for layer in layers)
     of_layers = [[rnn.weight_ih, rnn.bias_ih, W_h, rnn.bias_hh] for rnn, W_h in zip(cell.rnn_cells, dropped.weights)]
     of_layers[0][:2] = first.rnn_z, None
@@ -95,7 +98,7 @@ def gated_path(
     return before, hidden, raw, z, z_features, last if len(states[0]) > 1 else tuple(h for (h,) in last)
 
 
-def _weights(net: nn.Module) -> tuple:
+def _weights(net: nn.Module) -> tuple[tuple[Tensor, Tensor], ...]:
     return tuple((layer.weight, layer.bias) for layer in net.children() if isinstance(layer, nn.Linear))
 
 
@@ -141,7 +144,8 @@ class _Path:
 
     def __init__(self, rnn_type: str, p: _Given, kept: _Kept | None = None):
         """kept: what another one kept going forward, to go backward; None to go forward."""
-        kind, (T, B, _), new = RECURRENT[rnn_type], p.noise.shape, p.noise.new_empty
+        kind: Any = RECURRENT[rnn_type]
+        (T, B, _), new = p.noise.shape, p.noise.new_empty
         self.p, self.of_posterior, self.of_rnn = p, _Share(p.x_posterior, p.x), _Share(p.x_rnn, p.heard)
         if kept is None:
             H = p.states[0][0].shape[-1]
@@ -280,10 +284,8 @@ class _ByHand(torch.autograd.Function):
 
 def _steps(kind: str, p: _Given) -> tuple:
     """The path as operations that autograd knows, for what is differentiated twice."""
-    x_posterior, x_rnn = p.x_posterior, p.x_rnn
-    if p.x is not None:
-        x_posterior, x_rnn = F.embedding(p.x, x_posterior), F.embedding(p.heard, x_rnn)
-    states, columns = p.states, []
+    x_posterior, x_rnn = _Share(p.x_posterior, p.x).of_steps(), _Share(p.x_rnn, p.heard).of_steps()
+    states, steps = p.states, []
     for t in range(len(p.noise)):
         before = states[-1][0]
         raw = x_posterior[t] + (before if p.seen is None else before * p.seen[t]) @ p.posterior[0][0].t()
@@ -301,8 +303,8 @@ def _steps(kind: str, p: _Given) -> tuple:
             if p.below is not None and i + 1 < len(states):
                 features = features * p.below[t, i]
         states = tuple(after)
-        columns.append((before, raw, z, z_features, *_leaves(states)))
-    return tuple(torch.stack(column) for column in zip(*columns, strict=True))
+        steps.append((before, raw, z, z_features, *_leaves(states)))
+    return tuple(torch.stack(column) for column in zip(*steps, strict=True))
 
 
 def _differentiable(kind: str, p: _Given, needed, gradients) -> tuple:
