@@ -249,6 +249,8 @@ def _loop(model, run: Run, settings: dict, updates: int, validation, keep: set[i
                 speed = scored * model.emission_type.characters / seconds
                 bar.set_postfix_str(f"{losses[0]:.3f} + KL {losses[1]:.3f} nats, {speed:,.0f} characters/s", False)
                 bar.update()
+                # The next forward pass makes another, and has no need of this one's memory.
+                del result, loss
                 run.rests = True
                 yield Record._make((run.update, *losses, norm, speed, evaluation, text))
                 run.go_on()
