@@ -54,7 +54,7 @@ class Linear:
     def collect(self, steps: slice) -> None:
         inputs = self.inputs[steps]
         d = self.d[: len(inputs)].flatten(0, 1)
-        self.d_weight.addmm_(d.t(), inputs.flatten(0, 1))
+        torch.addmm(self.d_weight, d.t(), inputs.flatten(0, 1), out=self.d_weight)
         if self.bias is not None:
             self.d_bias += d.sum(0)
 
@@ -129,7 +129,7 @@ class GRU(Recurrent):
         torch.mul(d_n, r, out=d_n_of_h)
         sigmoid_backward(d_n * self.kept[t], r, grad_input=d_r)
         sigmoid_backward(d_h * (self.h[t] - n), u, grad_input=d_u)
-        return [d_h_before.addmm_(self.of_h.d_at[t], self.of_h.weight)]
+        return [torch.addmm(d_h_before, self.of_h.d_at[t], self.of_h.weight)]
 
 
 class LSTM(Recurrent):
