@@ -93,15 +93,88 @@ def test_a_cell_as_it_was_made_takes_the_gradient_by_hand(cell, treat, taken):
     assert taken == [1, 1]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"dropout": 0.5}, {"prior": "standard"}, {"emission": "chained", "characters": 2}],
-    ids=str,
-)
-def test_options_that_do_not_touch_the_recurrence_take_it_too(options, taken):
-    model = vrnn(**options)
-    model(torch.zeros(T, B, model.emission_type.characters).long().squeeze(-1))
+#: Kinds and numbers of layers, depths of nets, and all that dropout may hide.
+CELLS = [
+    {},
+    {"num_layers": 2},
+    {"depth": 2},
+    {"num_layers": 3, "depth": 3},
+    {"dropout": 0.5},
+    {"num_layers": 3, "dropout": 0.5},
+    {"num_layers": 2, "dropout": 0.5, "locked_dropout": True, "weight_dropout": 0.5},
+    {"rnn": "lstm"},
+    {"rnn": "lstm", "num_layers": 2, "depth": 2, "dropout": 0.5, "locked_dropout": True},
+    {"rnn": "rnn"},
+    {"rnn": "rnn", "num_layers": 2, "dropout": 0.5},
+    {"prior": "standard"},
+    {"emission": "chained", "characters": 2},
+    {"emission": "bernoulli", "num_layers": 2},
+]
+every_cell = pytest.mark.parametrize("options", CELLS, ids=str)
+
+
+@every_cell
+@pytest.mark.parametrize("particles", [1, 2])
+@pytest.mark.parametrize("lengths", [None, torch.tensor([5, 0, 3])], ids=["", "lengths"])
+@pytest.mark.parametrize("together", [2, 32])
+def test_every_cell_takes_it_and_every_number_and_gradient_is_the_open_paths(
+    options, particles, lengths, together, taken, monkeypatch
+):
+    """Whether there are several parts of steps whose gradients are multiplied together, the last of them shorter."""
+    for room in ("blocks", "by_hand"):
+        monkeypatch.setattr(f"vrnn_tutorial.{room}.TOGETHER", together)
+    model = vrnn(**options).train()
+    generator = torch.Generator().manual_seed(1)
+    shape = (5, B, *([5] if options.get("emission") == "bernoulli" else [2] * (options.get("characters", 1) - 1)))
+    x = torch.randint(5, shape, generator=generator)
+    x = (x / 4).double().requires_grad_() if options.get("emission") == "bernoulli" else x
+    noise = torch.randn(5, B * particles, 3, generator=generator).double().requires_grad_()
+    state = [torch.randn(B * particles, 6, generator=generator).double().requires_grad_() for _ in leaves(zeros(model))]
+    inputs = [noise, *state, *model.parameters(), *([x] if x.requires_grad else [])]
+    runs = []
+    for how in (True, False):
+        torch.manual_seed(0)  # the same dropout
+        start = like(zeros(model), iter(state))
+        out = model(x, start, noise, lengths=lengths, particles=particles, by_hand=how)
+        values = [out.reconstruction, out.kl, out.z, out.hidden, *leaves(out.state)]
+        total = sum((value * torch.linspace(-1, 2, value.numel()).view_as(value)).sum() for value in values)
+        runs.append((values, torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True)))
     assert taken == [1]
+    assert_close(*runs, **tight)
+
+
+def zeros(model):
+    return model.zero_state(torch.zeros(1, 1).double())
+
+
+def leaves(state) -> list:
+    return [state] if isinstance(state, torch.Tensor) else [leaf for part in state for leaf in leaves(part)]
+
+
+def like(state, values):
+    return next(values) if isinstance(state, torch.Tensor) else tuple(like(part, values) for part in state)
+
+
+@every_cell
+def test_what_is_put_out_shares_no_memory_with_what_is_kept(options):
+    """So it may be written over before the gradient is asked for."""
+    model = vrnn(**options).train()
+    if options.get("emission") == "bernoulli":
+        x = torch.ones(T, B, 5).double()
+    else:
+        x = torch.zeros(T, B, model.emission_type.characters).long().squeeze(-1)
+
+    def found(change: bool):
+        torch.manual_seed(0)
+        out = model(x, noise=some_noise(), by_hand=True)
+        kept = out.kl.sum() + out.reconstruction.sum()
+        if change:
+            with torch.no_grad():
+                for part in (out.z, out.hidden, *leaves(out.state)):
+                    part.zero_()
+        return torch.autograd.grad(kept, list(model.parameters()), allow_unused=True)
+
+    assert_close(found(True), found(False), **exact)
 
 
 # Where it does not
@@ -333,13 +406,9 @@ def test_a_step_of_ones_own_with_fewer_arguments_and_another_state_is_called_as_
     assert_close(out.hidden[-1], state, **tight)
 
 
-@pytest.mark.parametrize(
-    "options", [{"rnn": "lstm"}, {"rnn": "rnn"}, {"num_layers": 2}, {"depth": 2}, {"stochastic": False}], ids=str
-)
-def test_cells_for_which_it_is_not_written_say_so(options):
-    why = "it is written for one GRU layer, nets of depth 1 and a z with noise"
-    with pytest.raises(ValueError, match=f"^by_hand=True: {why}\\.$"):
-        vrnn(**options)(some_x(), by_hand=True)
+def test_a_cell_for_which_it_is_not_written_says_so():
+    with pytest.raises(ValueError, match="^by_hand=True: it is written for a z with noise\\.$"):
+        vrnn(stochastic=False)(some_x(), by_hand=True)
 
 
 # Second derivatives
@@ -362,20 +431,14 @@ def penalty(model, *, by_hand=None, parts=1, **given):
 @pytest.mark.parametrize(
     "given", [{}, {"lengths": torch.tensor([4, 0, 2])}, {"parts": 2}, {"parts": 4}], ids=["", "lengths", "2", "4"]
 )
-def test_second_derivatives_are_those_of_the_open_path(given, taken):
+@pytest.mark.parametrize("options", [options for options in CELLS if "emission" not in options], ids=str)
+def test_second_derivatives_are_those_of_the_open_path(options, given, taken):
     """In several parts the state comes from the very weights that go on with it."""
-    model = vrnn()
-    ours = penalty(model, **given)
-    assert taken
-    assert_close(ours, penalty(model, by_hand=False, **given), **tight)
-
-
-def test_so_they_are_with_dropout():
-    model = vrnn(dropout=0.5).train()
-    runs = []
-    for how in (None, False):
+    model, runs = vrnn(**options).train(), []
+    for how in (True, False):
         torch.manual_seed(0)
-        runs.append(penalty(model, by_hand=how))
+        runs.append(penalty(model, by_hand=how, **given))
+    assert taken
     assert_close(*runs, **tight)
 
 

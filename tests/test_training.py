@@ -5,6 +5,7 @@ import itertools
 import math
 import signal
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -551,6 +552,14 @@ def test_each_update_draws_other_noise():
     batch = vectors(1)
     records = run(vector_model(), batch, 3, learning_rate=0.0)
     assert len({r.reconstruction for r in records}) == 3
+
+
+def test_what_an_update_made_is_gone_before_the_next_begins():
+    model, made, kept = text_model(), [], []
+    model.register_forward_pre_hook(lambda model, given: kept.extend(each() is not None for each in made))
+    model.register_forward_hook(lambda model, given, out: made.extend(map(weakref.ref, (out.z, out.reconstruction))))
+    run(model, RandomWindows(CODES, 3, 6), 3)
+    assert kept == [False] * (2 + 4)
 
 
 def test_the_callers_random_numbers_are_left_alone(tmp_path):

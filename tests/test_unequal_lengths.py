@@ -276,7 +276,7 @@ class Noise:
         return torch.searchsorted(w.cumsum(1), (torch.arange(K) + 0.5).expand(len(w), -1).div(K)).clamp(max=K - 1)
 
 
-PATHS = {"by hand": {}, "open": {"depth": 2}, "step by step": {}}
+PATHS = {"by hand": {}, "open": {"stochastic": False}, "step by step": {}}
 
 
 def reader(path: str, emission: str = "codes") -> VRNN:

@@ -72,7 +72,7 @@ class Dropped(NamedTuple):
     """What dropout leaves in a sequence, drawn before its first step."""
 
     seen: Tensor | None  # (T, B, H): of h, what posterior, prior and emission see of it; None for all of it
-    below: Tensor | None  # (T, L - 1, B, H): what each layer sees of the one below it; None where a step draws its own
+    below: Tensor | None  # (T, L - 1, B, H): what each layer sees of the one below it; None for all of it
     weights: list[Tensor]  # of each layer, from h to h: (gates H, H)
 
     def part(self, steps: slice) -> "Dropped":
@@ -89,10 +89,10 @@ def drop(cell: VRNNCell, noise: Tensor, particles: int) -> Dropped:
         masks = 1 if cell.locked_dropout else len(noise)
         seen = cell.dropout_masks(masks, noise, particles).expand(len(noise), -1, -1)
     weights = cell.hidden_weights()
-    if cell.training and (cell.locked_dropout or particles > 1):
+    if cell.training and cell.dropout and cell.num_layers > 1:
         drawn = 1 if cell.locked_dropout else len(noise)
-        below = cell.dropout_masks(drawn * (cell.num_layers - 1), noise, particles)
-        below = below.unflatten(0, (drawn, -1)).expand(len(noise), -1, -1, -1)
+        below = torch.stack([cell.dropout_masks(cell.num_layers - 1, noise, particles) for _ in range(drawn)])
+        below = below.expand(len(noise), -1, -1, -1)
     return Dropped(seen, below, weights)
 
 
