@@ -264,8 +264,9 @@ def test_it_sounds_when_it_is_asked_to_and_a_move_lets_the_next_piece_begin(page
         page.wait_for_function("before => document.getElementById('head').getAttribute('transform') !== before",
                                arg=places[-1])  # fmt: skip
     page.get_by_role("slider", name="Seed").press("ArrowRight")
-    page.wait_for_function("contexts === 2")
-    sounded(page, check_shown(page, seed=4))
+    notes = check_shown(page, seed=4)
+    assert page.evaluate("contexts") == 2, "who listens is left with the old piece"
+    sounded(page, notes)
     expect(button).to_have_text("Stop")
     button.press("Enter")
     expect(button).to_have_text("Play")
