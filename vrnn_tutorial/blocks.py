@@ -133,7 +133,7 @@ class GRU(Recurrent):
 
 
 class LSTM(Recurrent):
-    """Gates i, f, g and o, in the slopes as well; kept is tanh(c) after each step; paths: h and c, (T + 1, B, H) each."""
+    """Gates i, f, g and o, in the slopes as well; kept is tanh(c) after each step; paths are h and c, (T + 1, B, H)."""
 
     gates, keeps, slopes = 4, 1, 4
 
