@@ -133,11 +133,12 @@ class GRU(Recurrent):
 
 
 class LSTM(Recurrent):
-    """Gates i, f, g and o, whose slopes these are; kept is tanh(c) after each step. c: (T + 1, B, H), as h."""
+    """Gates i, f, g and o, in the slopes as well; kept is tanh(c) after each step; paths are h and c, (T + 1, B, H)."""
 
     gates, keeps, slopes = 4, 1, 4
 
-    def __init__(self, weights: tuple, gates: Tensor, kept: Tensor, h: Tensor, c: Tensor):
+    def __init__(self, weights: tuple, gates: Tensor, kept: Tensor, *paths: Tensor):
+        h, c = paths
         super().__init__(weights, gates, kept, h)
         self.i_f, self.c = gates[..., : 2 * h.shape[-1]].unbind(), c.unbind()
 
