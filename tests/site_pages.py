@@ -104,14 +104,18 @@ def check_whole(page: Page, scheme: str, ready: Callable[[], object]) -> None:
     page.set_viewport_size({"width": 320, "height": 640})
     page.emulate_media(color_scheme=scheme)
     ready()
-    width, *colors = page.evaluate(
-        """() => [document.documentElement.scrollWidth, ...["backgroundColor", "color"].map(
-            name => Math.max(...getComputedStyle(document.body)[name].match(/\\d+/g).map(Number)))]"""
-    )
+    for _ in range(50):  # until all that is drawn has followed
+        width, *colors = page.evaluate(
+            """() => [document.documentElement.scrollWidth, ...["backgroundColor", "color"].map(
+                name => Math.max(...getComputedStyle(document.body)[name].match(/\\d+/g).map(Number)))]"""
+        )
+        told = colors == sorted(colors, reverse=scheme == "light") and abs(colors[0] - colors[1]) > 150
+        if width == 320 and told:
+            break
+        page.wait_for_timeout(100)
     page.set_viewport_size(wide)
     page.emulate_media(color_scheme="no-override")
-    assert width == 320
-    assert colors == sorted(colors, reverse=scheme == "light") and abs(colors[0] - colors[1]) > 150
+    assert width == 320 and told, (width, colors)
 
 
 def check_picture_in_its_place(served: Served, name: str) -> None:
