@@ -23,6 +23,17 @@ from torch import Tensor
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: How near a uniform may come to where one code ends and the next begins.
 NEAR = 1e-5
+#: What the script makes of what was read, and of given noise and uniforms: steps, z, and the state after them.
+STEPS = """async ([path, read, temperature, deviation, noises, uniforms]) => {
+    const model = await (await import("/site/models.js")).load(path);
+    let state = model.read(read, model.start(), noises, deviation);
+    const steps = uniforms.map((each, t) => {
+        const { x, z } = model.draw(state, temperature, deviation, noises[read.length + t], each);
+        state = model.advance(x, z, state);
+        return { x, z: [...(z ?? [])] };
+    });
+    return { x: steps.map(step => step.x), z: steps.map(step => step.z), hidden: [...model.hidden(state)] };
+}"""
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

@@ -14,6 +14,7 @@ from helpers import char_rnn, tight, vrnn
 from playwright.sync_api import expect
 from site_pages import (
     NEAR,
+    STEPS,
     check_picture_in_its_place,
     check_weights,
     check_whole,
@@ -37,21 +38,6 @@ NAMES = ["position-rnn", "mixture-rnn", "gauss-rnn", "gauss-vrnn"]
 CHAOS = 40
 #: The first strokes of held-out drawings that the page has: which drawing, and how many.
 BEGINNINGS = {3: 3, 100: 3, 40: 2}
-#: What the script makes of a beginning and of given noise and uniforms: steps, z, and the state after them.
-DRAW = """async ([path, begun, temperature, deviation, noises, uniforms]) => {
-    const model = await (await import("/site/models.js")).load(path);
-    let state = model.read(begun, model.start(), noises, deviation);
-    const steps = uniforms.map((each, t) => {
-        const { x, z } = model.draw(state, temperature, deviation, noises[begun.length + t], each);
-        state = model.advance(x, z, state);
-        return { x, z: [...(z ?? [])] };
-    });
-    return {
-        x: steps.map(step => step.x),
-        z: steps.map(step => step.z),
-        hidden: [...model.hidden(state)],
-    };
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +112,7 @@ def check_given(script, path, begun, temperature, deviation, model, length=40):
 
     steps, z, hidden, noises, uniforms, near = walked(model, begun, temperature, deviation, length, normals, uniform)
     assert min(near) > NEAR
-    found = script.evaluate(DRAW, [path, begun.tolist(), temperature, deviation, noises, uniforms])
+    found = script.evaluate(STEPS, [path, begun.tolist(), temperature, deviation, noises, uniforms])
     for numbers, expected in (found["x"], steps), (found["z"], z), (found["hidden"], hidden):
         torch.testing.assert_close(doubles(numbers), doubles(expected), **tight)
     return doubles(steps)

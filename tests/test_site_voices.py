@@ -12,6 +12,7 @@ from helpers import char_rnn, tight, vrnn
 from playwright.sync_api import expect
 from site_pages import (
     NEAR,
+    STEPS,
     check_picture_in_its_place,
     check_weights,
     check_whole,
@@ -32,17 +33,6 @@ NAMES = ["voices-vrnn", "voices-rnn", "voices-chained-rnn", "voices-chained-vrnn
 QUARTERS = 32
 PITCHES = {f"{name}{octave - 1}": 12 * octave + i for octave in range(3, 8)
            for i, name in enumerate(["C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"])}  # fmt: skip
-#: What the script makes of codes that were read, and of given noise and uniforms: codes, z, and the state after them.
-COMPOSE = """async ([path, read, temperature, deviation, noises, uniforms]) => {
-    const model = await (await import("/site/models.js")).load(path);
-    let state = model.read(read, model.start(), noises, deviation);
-    const steps = uniforms.map((each, t) => {
-        const { x, z } = model.draw(state, temperature, deviation, noises[read.length + t], each);
-        state = model.advance(x, z, state);
-        return { x, z: [...(z ?? [])] };
-    });
-    return { x: steps.map(step => step.x), z: steps.map(step => step.z), hidden: [...model.hidden(state)] };
-}"""
 #: Notes of each sound that begins: when it was asked for, pitch, and when it ends, in quarters from the first.
 HEAR = """window.contexts = 0;
 window.heard = [];
@@ -135,7 +125,7 @@ def check_given(script, path, read, temperature, deviation, model, length=24):
 
     codes, z, hidden, noises, uniforms, near = composed(model, read, temperature, deviation, length, normals, uniform)
     assert min(near) > NEAR
-    found = script.evaluate(COMPOSE, [path, read.tolist(), temperature, deviation, noises, uniforms])
+    found = script.evaluate(STEPS, [path, read.tolist(), temperature, deviation, noises, uniforms])
     assert found["x"] == codes
     for numbers, expected in (found["z"], z), (found["hidden"], hidden):
         torch.testing.assert_close(doubles(numbers), doubles(expected), **tight)
